@@ -1,0 +1,148 @@
+package vstp
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+)
+
+// Errors that callers compare with [errors.Is]. The methods of a Conn return
+// them inside a *net.OpError.
+var (
+	// ErrMessageTooLarge is returned at once by SendMessage for a message that is
+	// larger than what the peer accepts.
+	ErrMessageTooLarge = errors.New("vstp: message too large")
+
+	// ErrReservedKey is returned for metadata with a key that is reserved to the protocol.
+	ErrReservedKey = errors.New("vstp: header key below 0x20 is reserved")
+
+	// ErrPeerClosed is returned by Write and SendMessage after the peer has closed
+	// the connection: nobody will read what is sent.
+	ErrPeerClosed = errors.New("vstp: connection closed by peer")
+
+	// ErrWriteClosed is returned by Write and SendMessage after CloseWrite.
+	ErrWriteClosed = errors.New("vstp: write side closed")
+
+	// ErrIdleTimeout ends a connection whose peer was silent for too long. It is a
+	// net.Error with Timeout() true, and not os.ErrDeadlineExceeded.
+	ErrIdleTimeout error = &timeoutError{"vstp: idle timeout"}
+
+	// ErrHandshakeTimeout ends a handshake that took too long. Timeout() is true.
+	ErrHandshakeTimeout error = &timeoutError{"vstp: handshake timeout"}
+
+	// ErrAckTimeout is returned by SendMessage when no ACK came in time. The
+	// message may have been delivered. Timeout() is true.
+	ErrAckTimeout error = &timeoutError{"vstp: no acknowledgement in time"}
+
+	// ErrTLSRequired tells that the other side speaks TLS and this one does not.
+	ErrTLSRequired = errors.New("vstp: the peer speaks TLS, this side is configured without")
+
+	// ErrNotTLS tells that this side speaks TLS and the other one does not.
+	ErrNotTLS = errors.New("vstp: this side is configured for TLS, the peer does not speak it")
+
+	// ErrNotSupported is returned for what the peer's profile cannot do, such as
+	// half-close towards the crate.
+	ErrNotSupported = errors.New("vstp: not supported by the peer")
+)
+
+// A timeoutError is a net.Error with Timeout true.
+type timeoutError struct{ s string }
+
+func (e *timeoutError) Error() string   { return e.s }
+func (e *timeoutError) Timeout() bool   { return true }
+func (e *timeoutError) Temporary() bool { return true }
+
+// An ErrorCode is the number in an ERR frame. PROTOCOL §5.8.
+type ErrorCode uint64
+
+// The codes of the protocol. Codes from CodeApplication on belong to applications.
+const (
+	CodeProtocol    ErrorCode = 1  // a rule of the protocol was broken
+	CodeVersion     ErrorCode = 2  // no common version
+	CodeTooLarge    ErrorCode = 3  // a frame or a message is larger than agreed
+	CodeChecksum    ErrorCode = 4  // a CRC did not match
+	CodeHeader      ErrorCode = 5  // a header block does not add up
+	CodeUnexpected  ErrorCode = 6  // a frame that may not come at this point
+	CodeRefused     ErrorCode = 7  // the server does not want this client
+	CodeTimeout     ErrorCode = 8  // the handshake took too long, or the peer was silent
+	CodeOverload    ErrorCode = 9  // too many connections
+	CodeCompression ErrorCode = 10 // a payload cannot be decompressed
+	CodeInternal    ErrorCode = 11 // the sender's own fault
+
+	CodeApplication ErrorCode = 0x100
+)
+
+var codeNames = map[ErrorCode]string{
+	CodeProtocol:    "protocol violation",
+	CodeVersion:     "no common version",
+	CodeTooLarge:    "too large",
+	CodeChecksum:    "checksum mismatch",
+	CodeHeader:      "malformed header",
+	CodeUnexpected:  "unexpected frame",
+	CodeRefused:     "refused",
+	CodeTimeout:     "timeout",
+	CodeOverload:    "overloaded",
+	CodeCompression: "bad compression",
+	CodeInternal:    "internal error",
+}
+
+// String returns a short English name, or the number of an unknown code.
+func (c ErrorCode) String() string {
+	if s, ok := codeNames[c]; ok {
+		return s
+	}
+	if c >= CodeApplication {
+		return "application error " + strconv.FormatUint(uint64(c-CodeApplication), 10)
+	}
+	return "ErrorCode(" + strconv.FormatUint(uint64(c), 10) + ")"
+}
+
+// A ProtocolError ended a connection: this side found the peer breaking the
+// protocol, or (Remote) the peer sent ERR.
+type ProtocolError struct {
+	Remote bool      // the peer said so
+	Code   ErrorCode // what is wrong
+	Reason string    // for people; may be empty
+	Err    error     // what a decoder found, or nil
+}
+
+// Error implements error.
+func (e *ProtocolError) Error() string {
+	who := "vstp: "
+	if e.Remote {
+		who = "vstp: peer reports: "
+	}
+	s := who + e.Code.String()
+	switch {
+	case e.Reason != "":
+		s += ": " + fmt.Sprintf("%.256q", e.Reason)
+	case e.Err != nil:
+		s += ": " + e.Err.Error()
+	}
+	return s
+}
+
+// Unwrap returns e.Err.
+func (e *ProtocolError) Unwrap() error { return e.Err }
+
+// Is reports whether target is a *ProtocolError with the same Remote and Code.
+func (e *ProtocolError) Is(target error) bool {
+	t, ok := target.(*ProtocolError)
+	return ok && t.Remote == e.Remote && t.Code == e.Code
+}
+
+// A RefusedError is a server's answer to a client it does not want. A
+// VerifyHello hook returns one to choose what the client is told; Dial and
+// Handshake return it on the client's side.
+type RefusedError struct {
+	Reason string // for people; at most 1,024 bytes travel
+	Header Header // travels too; nil is fine
+}
+
+// Error implements error.
+func (e *RefusedError) Error() string {
+	if e.Reason == "" {
+		return "vstp: refused by the server"
+	}
+	return "vstp: refused by the server: " + fmt.Sprintf("%.256q", e.Reason)
+}

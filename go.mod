@@ -1,0 +1,3 @@
+module github.com/vstp-go/vstp
+
+go 1.26.0
