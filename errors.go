@@ -3,7 +3,8 @@ package vstp
 import (
 	"errors"
 	"fmt"
-	"strconv"
+
+	"github.com/vstp-go/vstp/framing"
 )
 
 // Errors that callers compare with [errors.Is]. The methods of a Conn return
@@ -53,49 +54,24 @@ func (e *timeoutError) Timeout() bool   { return true }
 func (e *timeoutError) Temporary() bool { return true }
 
 // An ErrorCode is the number in an ERR frame. PROTOCOL §5.8.
-type ErrorCode uint64
+type ErrorCode = framing.ErrorCode
 
 // The codes of the protocol. Codes from CodeApplication on belong to applications.
 const (
-	CodeProtocol    ErrorCode = 1  // a rule of the protocol was broken
-	CodeVersion     ErrorCode = 2  // no common version
-	CodeTooLarge    ErrorCode = 3  // a frame or a message is larger than agreed
-	CodeChecksum    ErrorCode = 4  // a CRC did not match
-	CodeHeader      ErrorCode = 5  // a header block does not add up
-	CodeUnexpected  ErrorCode = 6  // a frame that may not come at this point
-	CodeRefused     ErrorCode = 7  // the server does not want this client
-	CodeTimeout     ErrorCode = 8  // the handshake took too long, or the peer was silent
-	CodeOverload    ErrorCode = 9  // too many connections
-	CodeCompression ErrorCode = 10 // a payload cannot be decompressed
-	CodeInternal    ErrorCode = 11 // the sender's own fault
+	CodeProtocol    = framing.CodeProtocol    // a rule of the protocol was broken
+	CodeVersion     = framing.CodeVersion     // no common version
+	CodeTooLarge    = framing.CodeTooLarge    // a frame or a message is larger than agreed
+	CodeChecksum    = framing.CodeChecksum    // a CRC did not match
+	CodeHeader      = framing.CodeHeader      // a header block does not add up
+	CodeUnexpected  = framing.CodeUnexpected  // a frame that may not come at this point
+	CodeRefused     = framing.CodeRefused     // the server does not want this client
+	CodeTimeout     = framing.CodeTimeout     // the handshake took too long, or the peer was silent
+	CodeOverload    = framing.CodeOverload    // too many connections
+	CodeCompression = framing.CodeCompression // a payload cannot be decompressed
+	CodeInternal    = framing.CodeInternal    // the sender's own fault
 
-	CodeApplication ErrorCode = 0x100
+	CodeApplication = framing.CodeApplication
 )
-
-var codeNames = map[ErrorCode]string{
-	CodeProtocol:    "protocol violation",
-	CodeVersion:     "no common version",
-	CodeTooLarge:    "too large",
-	CodeChecksum:    "checksum mismatch",
-	CodeHeader:      "malformed header",
-	CodeUnexpected:  "unexpected frame",
-	CodeRefused:     "refused",
-	CodeTimeout:     "timeout",
-	CodeOverload:    "overloaded",
-	CodeCompression: "bad compression",
-	CodeInternal:    "internal error",
-}
-
-// String returns a short English name, or the number of an unknown code.
-func (c ErrorCode) String() string {
-	if s, ok := codeNames[c]; ok {
-		return s
-	}
-	if c >= CodeApplication {
-		return "application error " + strconv.FormatUint(uint64(c-CodeApplication), 10)
-	}
-	return "ErrorCode(" + strconv.FormatUint(uint64(c), 10) + ")"
-}
 
 // A ProtocolError ended a connection: this side found the peer breaking the
 // protocol, or (Remote) the peer sent ERR.

@@ -1,0 +1,30 @@
+package framing
+
+// Header keys of one byte below ReservedKeys belong to the protocol, and no user
+// key may begin with such a byte. PROTOCOL §3.
+const ReservedKeys = 0x20
+
+// The reserved keys. Integers in their values are varints (RFC 9000 §16).
+const (
+	KeyPacket     = "\x01" // datagrams: connection id and packet number
+	KeyMessage    = "\x02" // DATA: id of a message; with FRAG also total and offset; ACK: the id
+	KeyCancel     = "\x03" // DATA: the message of this id ends unfinished
+	KeyCode       = "\x04" // ERR: the ErrorCode
+	KeyClose      = "\x05" // BYE: the sender will not read any more either
+	KeyPing       = "\x06" // PING: up to 16 bytes, which PONG repeats
+	KeyVersions   = "\x10" // HELLO: versions, best first; WELCOME: the chosen one
+	KeySessionID  = "\x11" // WELCOME: 16 bytes
+	KeyMaxFrame   = "\x12" // HELLO, WELCOME: largest frame accepted
+	KeyMaxMessage = "\x13" // HELLO, WELCOME: largest message accepted
+	KeyChecksum   = "\x14" // HELLO: 01 asks for the CRC; WELCOME: whether it is on
+	KeyCompress   = "\x15" // HELLO: a byte for each algorithm known; WELCOME: the chosen one
+	KeyIdle       = "\x16" // HELLO, WELCOME: idle timeout in milliseconds
+)
+
+// The header keys of the original crate, with decimal text as values. PROTOCOL §6.
+const (
+	LegacyKeyMsgID     = "msg-id"
+	LegacyKeyFragID    = "frag-id"
+	LegacyKeyFragIndex = "frag-index"
+	LegacyKeyFragTotal = "frag-total"
+)
