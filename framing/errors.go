@@ -17,4 +17,7 @@ var (
 
 	// ErrIncomplete says that the input ends inside a frame: more bytes are needed.
 	ErrIncomplete = errors.New("framing: incomplete frame")
+
+	// ErrTrailing says that a datagram holds more than its one frame.
+	ErrTrailing = errors.New("framing: bytes after the frame")
 )
