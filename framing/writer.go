@@ -1,8 +1,6 @@
 package framing
 
-import (
-	"io"
-)
+import "io"
 
 // maxKeptBuffer is the largest buffer a Writer holds on to between frames: 64 KiB of
 // payload with a few headers. More would stay with a connection that sent one large
