@@ -43,7 +43,7 @@ func (c *Client) AppendHello(b []byte) ([]byte, error) {
 	for _, v := range c.p.Versions {
 		versions = framing.AppendVarint(versions, v)
 	}
-	h := make(framing.Header, 0, len(fields{})+len(c.p.Header))
+	h := make(framing.Header, 0, maxOwn+len(c.p.Header))
 	h = append(h, framing.Field{Key: framing.KeyVersions, Value: string(versions)})
 	h = appendLimits(h, &c.p)
 	b, err := appendFrame(b, framing.TypeHello, h, "", c.p.Header)
@@ -78,7 +78,7 @@ func (c *Client) welcome(f *framing.Frame) (r Result, err error) {
 	if err := checkFrame(f); err != nil {
 		return r, err
 	}
-	fs, err := scan(f.Header)
+	fs, err := scan(f)
 	if err != nil {
 		return r, err
 	}

@@ -1,6 +1,7 @@
 package handshake
 
 import (
+	"slices"
 	"time"
 
 	"github.com/vstp-go/vstp/framing"
@@ -26,6 +27,9 @@ func (p *Params) check() error {
 		return misuse("MaxMessage out of range")
 	case len(p.Compression) > framing.MaxValueLen:
 		return misuse("too many compression algorithms")
+	}
+	if slices.Contains(p.Compression, 0) {
+		return misuse("compression algorithm 0")
 	}
 	for _, v := range p.Versions {
 		if v == 0 || v > framing.MaxVarint {
@@ -106,15 +110,23 @@ func appendFrame(b []byte, t framing.Type, own framing.Header, payload string, u
 	return b, nil
 }
 
-// fields are the protocol's own values in a HELLO or WELCOME, as views of the
-// frame; index is the key less framing.KeyVersions, and nil means absent.
-type fields [7][]byte
+// fields are the protocol's own values in a HELLO or WELCOME, as views of the frame.
+type fields struct {
+	v        [maxOwn][]byte // by key; nil means absent
+	repeated [maxOwn]bool
+}
 
-const firstKey = 0x10 // framing.KeyVersions
+const (
+	firstKey = 0x10 // framing.KeyVersions
+	lastKey  = 0x16 // framing.KeyIdle
 
-// scan walks through a header block and picks the protocol's own values. Keys it
-// does not know are passed over, PROTOCOL §3.
-func scan(h framing.RawHeader) (fs fields, err error) {
+	maxOwn = lastKey - firstKey + 1
+)
+
+// scan walks through the header block of a HELLO or WELCOME and picks the
+// protocol's own values. Keys that have no meaning there are passed over, §3.
+func scan(f *framing.Frame) (fs fields, err error) {
+	h := f.Header
 	for n := 0; len(h) > 0; n++ {
 		if n == MaxFields {
 			return fs, &Error{Code: framing.CodeTooLarge, Reason: "too many header fields"}
@@ -123,24 +135,28 @@ func scan(h framing.RawHeader) (fs fields, err error) {
 		if key, value, h, err = h.Next(); err != nil {
 			return fs, &Error{Code: framing.CodeHeader, Err: err}
 		}
-		if len(key) != 1 || key[0] < firstKey || int(key[0]-firstKey) >= len(fs) {
+		if len(key) != 1 || key[0] < firstKey || key[0] > lastKey {
 			continue
 		}
-		v := &fs[key[0]-firstKey]
-		if *v != nil {
-			return fs, protocol("a header key is repeated")
+		if f.Type == framing.TypeHello && string(key) == framing.KeySessionID {
+			continue
 		}
-		*v = value // a view, not nil even if empty
+		i := key[0] - firstKey
+		fs.repeated[i] = fs.v[i] != nil
+		fs.v[i] = value // not nil even if empty
 	}
 	return fs, nil
 }
 
-func (fs *fields) get(key string) []byte { return fs[key[0]-firstKey] }
+func (fs *fields) get(key string) []byte { return fs.v[key[0]-firstKey] }
 
 // versions decodes the list of KeyVersions: at least one, at most MaxVersions, none
 // of them 0.
 func (fs *fields) versions() ([]uint64, error) {
 	b := fs.get(framing.KeyVersions)
+	if fs.repeated[0] {
+		return nil, protocol("versions twice")
+	}
 	if len(b) == 0 {
 		return nil, protocol("no version")
 	}
@@ -177,6 +193,9 @@ func wholeVarint(b []byte) (uint64, bool) {
 
 // params decodes everything but the versions and the session id. PROTOCOL §4.3.
 func (fs *fields) params() (p Params, err error) {
+	if slices.Contains(fs.repeated[:], true) {
+		return p, protocol("a header key is repeated")
+	}
 	maxFrame, ok := fs.number(framing.KeyMaxFrame, DefaultMaxFrame)
 	if !ok || maxFrame < MinMaxFrame {
 		return p, protocol("bad maximum frame size")

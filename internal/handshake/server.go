@@ -51,7 +51,7 @@ func (s *Server) Receive(f framing.Frame) (*Hello, error) {
 }
 
 func (s *Server) receiveHello(f *framing.Frame) error {
-	fs, err := scan(f.Header)
+	fs, err := scan(f)
 	if err != nil {
 		return err
 	}
@@ -137,7 +137,7 @@ func (s *Server) AppendWelcome(b []byte, sessionID [16]byte, extra framing.Heade
 	if r.Compression != 0 {
 		p.Compression = []byte{r.Compression}
 	}
-	h := make(framing.Header, 0, len(fields{})+len(p.Header)+len(extra))
+	h := make(framing.Header, 0, maxOwn+len(p.Header)+len(extra))
 	h = append(h,
 		framing.Field{Key: framing.KeyVersions, Value: string(framing.AppendVarint(version[:0], r.Version))},
 		framing.Field{Key: framing.KeySessionID, Value: string(sessionID[:])})
