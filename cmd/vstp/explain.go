@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/vstp-go/vstp"
+	"github.com/vstp-go/vstp/tlsvstp"
+)
+
+var errInterrupted = errors.New("interrupted")
+
+// hints pair what may be found in an error with what may help.
+var hints = []struct {
+	is   func(error) bool
+	hint string
+}{
+	{isErr(vstp.ErrTLSRequired), "the other side speaks TLS: add --tls"},
+	{isErr(vstp.ErrNotTLS), "the other side speaks no TLS: is that the right address? Without --tls everything is readable on the way"},
+	{isErr(tlsvstp.ErrALPN), "that is a TLS server for something else"},
+	{asErr[x509.UnknownAuthorityError], "name the authority's certificate with --ca FILE; --insecure skips the check, for tests"},
+	{asErr[x509.HostnameError], "--server-name NAME says which name the certificate is for"},
+	{isExpired, "make a new certificate, with \"vstp cert --force\" for instance; or is the clock wrong?"},
+	{isAlert("certificate required"), "the server wants a client certificate: --cert FILE --key FILE"},
+	{isAlert("unknown certificate authority"), "the other side does not know the authority of the certificate: --ca there"},
+	{isAlert("bad certificate"), "the other side does not accept the certificate: --cert, --key"},
+	{isErr(syscall.ECONNREFUSED), "is a vstp server running there?"},
+	{isErr(vstp.ErrHandshakeTimeout), "is it a vstp server that listens there?"},
+	{isErr(vstp.ErrIdleTimeout), "the peer has gone silent"},
+	{isErr(io.ErrUnexpectedEOF), "the connection broke"},
+	{isErr(syscall.EADDRINUSE), "another program listens there"},
+	{asErr[net.UnknownNetworkError], "the networks of this version are in the help of --network"},
+	{isErr(os.ErrDeadlineExceeded), "--timeout sets how long to wait"},
+	{isErr(context.DeadlineExceeded), "--timeout sets how long to wait"},
+}
+
+func isErr(target error) func(error) bool {
+	return func(err error) bool { return errors.Is(err, target) }
+}
+
+func asErr[T error](err error) bool {
+	var t T
+	return errors.As(err, &t)
+}
+
+func isExpired(err error) bool {
+	var e x509.CertificateInvalidError
+	return errors.As(err, &e) && e.Reason == x509.Expired
+}
+
+// isAlert looks for an alert that the peer sent.
+func isAlert(text string) func(error) bool {
+	return func(err error) bool {
+		var a tls.AlertError
+		if errors.As(err, &a) {
+			return strings.Contains(a.Error(), text)
+		}
+		// Alerts of TLS over a stream come as an unexported type inside a net.OpError.
+		var op *net.OpError
+		return errors.As(err, &op) && op.Op == "remote error" && op.Err != nil && strings.Contains(op.Err.Error(), text)
+	}
+}
+
+// explain words err for the one line that the user gets, with advice if there is any.
+func explain(err error) string {
+	msg := errorText(err)
+	for _, h := range hints {
+		if h.is(err) {
+			return msg + " (" + h.hint + ")"
+		}
+	}
+	return msg
+}
+
+// errorText is err's text without what only programmers need.
+func errorText(err error) string {
+	var refused *vstp.RefusedError
+	if errors.As(err, &refused) {
+		if refused.Reason == "" {
+			return "the server refused the connection"
+		}
+		return "the server refused the connection: " + refused.Reason
+	}
+	var remote *vstp.ProtocolError
+	if errors.As(err, &remote) && remote.Remote && remote.Code >= vstp.CodeApplication && remote.Reason != "" {
+		return "the other side gave up: " + remote.Reason
+	}
+	text := err.Error()
+	for _, pkg := range [...]string{"vstp: ", "tlsvstp: ", "framing: "} {
+		text = strings.ReplaceAll(strings.TrimPrefix(text, pkg), ": "+pkg, ": ")
+	}
+	return text
+}

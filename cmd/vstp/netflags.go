@@ -1,0 +1,172 @@
+package main
+
+import (
+	"crypto/tls"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vstp-go/vstp"
+	"github.com/vstp-go/vstp/tlsvstp"
+)
+
+// idleFactor is how many keep-alive intervals without any sign end a connection.
+const idleFactor = 4
+
+// netFlags are the flags of commands that dial or listen.
+type netFlags struct {
+	*options
+
+	network    string
+	tls        bool
+	cert, key  string
+	ca         string
+	clientCA   string
+	insecure   bool
+	serverName string
+	checksum   string
+	compress   bool
+	timeout    time.Duration
+	keepAlive  time.Duration
+	headers    []string
+}
+
+// A role says which flags a command has.
+type role uint8
+
+const (
+	dials role = 1 << iota
+	listens
+)
+
+func addNetFlags(cmd *cobra.Command, o *options, r role) *netFlags {
+	f := &netFlags{options: o}
+	fs := cmd.Flags()
+	fs.SortFlags = false
+	fs.StringVar(&f.network, "network", "tcp", "network by name, as in Go: tcp, tcp4, tcp6 or unix")
+	fs.BoolVar(&f.tls, "tls", false, "TLS 1.3; implied by the flags below that need it")
+	fs.StringVar(&f.cert, "cert", "", "own certificate, a PEM `file`")
+	fs.StringVar(&f.key, "key", "", "its private key, a PEM `file`")
+	if r&dials != 0 {
+		fs.StringVar(&f.ca, "ca", "", "trust servers with certificates of the authorities in this PEM `file`")
+		fs.BoolVar(&f.insecure, "insecure", false, "do not check the server's certificate (for tests)")
+		fs.StringVar(&f.serverName, "server-name", "", "`name` expected in the server's certificate, if not the host dialed")
+	}
+	if r&listens != 0 {
+		fs.StringVar(&f.clientCA, "client-ca", "", "demand client certificates of the authorities in this PEM `file`")
+	}
+	fs.StringVar(&f.checksum, "checksum", "auto", "CRC32 of every frame: auto (on without TLS), on, off")
+	fs.BoolVar(&f.compress, "compress", false, "zstd, if the other side has the flag too")
+	fs.DurationVar(&f.timeout, "timeout", 10*time.Second, "for dialing and the handshake")
+	fs.DurationVar(&f.keepAlive, "keepalive", 30*time.Second,
+		fmt.Sprintf("ask a silent peer for a sign of life after this; give up after %d times as long; 0 for never", idleFactor))
+	fs.StringArrayVar(&f.headers, "header", nil, "metadata `key=value` for the handshake; repeatable")
+	return f
+}
+
+// usesTLS reports whether any flag asks for TLS. A flag that means nothing without
+// it must not be ignored: the user would think the connection private.
+func (f *netFlags) usesTLS() bool {
+	return f.tls || f.cert != "" || f.key != "" || f.ca != "" || f.clientCA != "" || f.insecure || f.serverName != ""
+}
+
+// config is what client and server configurations have in common. log gets the
+// library's messages with -v.
+func (f *netFlags) config(log io.Writer) (*vstp.Config, error) {
+	if f.quiet && f.verbose {
+		return nil, usagef("--quiet and --verbose exclude each other")
+	}
+	c := &vstp.Config{HandshakeTimeout: f.timeout, KeepAlive: f.keepAlive, Logger: f.logger(log)}
+	if f.timeout <= 0 {
+		return nil, usagef("--timeout must be positive")
+	}
+	if f.keepAlive > 0 {
+		c.IdleTimeout = idleFactor * f.keepAlive
+	}
+	switch f.checksum {
+	case "auto":
+	case "on":
+		c.Checksum = vstp.ChecksumOn
+	case "off":
+		c.Checksum = vstp.ChecksumOff
+	default:
+		return nil, usagef("--checksum is auto, on or off, not %q", f.checksum)
+	}
+	if f.compress {
+		c.Compression = vstp.CompressionZstd
+	}
+	for _, h := range f.headers {
+		k, v, ok := strings.Cut(h, "=")
+		if !ok || k == "" {
+			return nil, usagef("--header is key=value, not %q", h)
+		}
+		c.Header = append(c.Header, vstp.Field{Key: k, Value: v})
+	}
+	if err := c.Header.Validate(); err != nil {
+		return nil, &usageError{fmt.Errorf("--header: %w", err)}
+	}
+	if c.Header.HasReserved() {
+		return nil, &usageError{fmt.Errorf("--header: %w", vstp.ErrReservedKey)}
+	}
+	return c, nil
+}
+
+// client returns the configuration for dialing.
+func (f *netFlags) client(log io.Writer) (*vstp.Config, error) {
+	c, err := f.config(log)
+	if err != nil || !f.usesTLS() {
+		return c, err
+	}
+	t := &tls.Config{ServerName: f.serverName, InsecureSkipVerify: f.insecure}
+	if f.ca != "" {
+		if t.RootCAs, err = tlsvstp.LoadPool(f.ca); err != nil {
+			return nil, err
+		}
+	}
+	if t.Certificates, err = f.certificates(); err != nil {
+		return nil, err
+	}
+	c.TLS = t
+	return c, nil
+}
+
+// server returns the configuration for listening.
+func (f *netFlags) server(log io.Writer) (*vstp.Config, error) {
+	c, err := f.config(log)
+	if err != nil || !f.usesTLS() {
+		return c, err
+	}
+	t := &tls.Config{}
+	if t.Certificates, err = f.certificates(); err != nil {
+		return nil, err
+	}
+	if len(t.Certificates) == 0 {
+		return nil, usagef("a server with TLS needs --cert and --key; \"vstp cert localhost\" makes them")
+	}
+	if f.clientCA != "" {
+		if t.ClientCAs, err = tlsvstp.LoadPool(f.clientCA); err != nil {
+			return nil, err
+		}
+		t.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	c.TLS = t
+	return c, nil
+}
+
+// certificates loads --cert and --key, of which both or none must be given.
+func (f *netFlags) certificates() ([]tls.Certificate, error) {
+	switch {
+	case f.cert == "" && f.key == "":
+		return nil, nil
+	case f.cert == "" || f.key == "":
+		return nil, usagef("--cert and --key belong together")
+	}
+	cert, err := tls.LoadX509KeyPair(f.cert, f.key)
+	if err != nil {
+		return nil, fmt.Errorf("loading --cert and --key: %w", err)
+	}
+	return []tls.Certificate{cert}, nil
+}
