@@ -64,7 +64,7 @@ func (f *crateFrame) payload(t *testing.T) []byte {
 	return p
 }
 
-func readCrateVectors(t *testing.T) (v crateVectors) {
+func readCrateVectors(t testing.TB) (v crateVectors) {
 	b, err := os.ReadFile("testdata/crate-vectors.json")
 	require.NoError(t, err)
 	require.NoError(t, json.Unmarshal(b, &v))

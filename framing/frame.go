@@ -138,11 +138,8 @@ func AppendFrame(b []byte, f Frame, t Trailer) ([]byte, error) {
 	if !f.Type.Valid() {
 		return b, ErrType
 	}
-	if len(f.Header) > MaxHeaderLen {
-		return b, ErrHeaderTooLarge
-	}
-	if int64(len(f.Payload)) > MaxPayloadLen {
-		return b, ErrFrameTooLarge
+	if err := checkLens(len(f.Header), int64(len(f.Payload))); err != nil {
+		return b, err
 	}
 	if err := f.Header.Validate(); err != nil {
 		return b, err
@@ -156,4 +153,15 @@ func AppendFrame(b []byte, f Frame, t Trailer) ([]byte, error) {
 		b = AppendTrailer(b, Checksum(0, b[start:]))
 	}
 	return b, nil
+}
+
+// checkLens reports whether the length fields can hold these lengths.
+func checkLens(headerLen int, payloadLen int64) error {
+	if headerLen > MaxHeaderLen {
+		return ErrHeaderTooLarge
+	}
+	if payloadLen > MaxPayloadLen {
+		return ErrFrameTooLarge
+	}
+	return nil
 }

@@ -150,15 +150,12 @@ func appendPayloadText(b, p []byte) []byte {
 	return appendPreview(b, p, hex.AppendEncode)
 }
 
-// appendPreview appends the first bytes of p as app writes them, and how many follow.
+// appendPreview appends the first bytes of p as app writes them.
 func appendPreview(b, p []byte, app func(b, p []byte) []byte) []byte {
 	if len(p) <= maxPreview {
 		return app(b, p)
 	}
-	b = app(b, p[:maxPreview])
-	b = append(b, " and "...)
-	b = strconv.AppendInt(b, int64(len(p)-maxPreview), 10)
-	return append(b, " more bytes"...)
+	return append(app(b, p[:maxPreview]), "..."...)
 }
 
 // isText reports whether p reads as text; a character cut off at its end does not
