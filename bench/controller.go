@@ -1,0 +1,297 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// A group is one test of one size: the contenders that are measured in turn.
+type group struct {
+	ID      string // such as bulk-65536
+	Spec    spec   `json:"-"`
+	Rounds  int
+	Rows    []*row
+	Steal   float64 // share of all CPU time that the hypervisor took, in percent
+	Load    float64 // load average at the end
+	Seconds float64 // that it took
+}
+
+// A row is a contender's part in a group.
+type row struct {
+	Contender string
+	Error     string   `json:",omitempty"` // it failed, and sat out the rest
+	Rounds    []values // nil for a round without figures
+	Median    values
+}
+
+func newGroup(s spec, names []string, rounds int) *group {
+	id := fmt.Sprintf("%s-%d", s.Test, s.Size)
+	switch s.Test {
+	case "dials":
+		id = fmt.Sprintf("dials-%d", s.Parallel)
+	case "idle":
+		id = "idle"
+		if s.Reader {
+			id = "idle-reader"
+		}
+	}
+	g := &group{ID: id, Spec: s, Rounds: rounds}
+	for _, name := range names {
+		g.Rows = append(g.Rows, &row{Contender: name})
+	}
+	return g
+}
+
+func (g *group) row(name string) *row {
+	for _, r := range g.Rows {
+		if r.Contender == name {
+			return r
+		}
+	}
+	return nil
+}
+
+// A controller starts workers and collects what they measure.
+type controller struct {
+	options   *options
+	cert, key []byte
+	dir       string // for sockets
+	fileLimit int
+}
+
+func newController(o *options) (*controller, error) {
+	c := &controller{options: o, fileLimit: raiseFileLimit()}
+	var err error
+	if c.cert, c.key, err = newCertificate(); err != nil {
+		return nil, err
+	}
+	if o.profileDir != "" {
+		if err := os.MkdirAll(o.profileDir, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	c.dir, err = os.MkdirTemp("", "vstp")
+	return c, err
+}
+
+func (c *controller) close() { os.RemoveAll(c.dir) }
+
+func (c *controller) runGroup(ctx context.Context, g *group) error {
+	start, stat := time.Now(), readCPUStat()
+	if g.Spec.Test == "rr" && c.options.spin {
+		s := spec{Role: "spin", GiveUp: time.Hour}
+		w, err := startWorker(ctx, &s)
+		if err != nil {
+			return err
+		}
+		defer w.end()
+	}
+	for round := range g.Rounds {
+		for i := range g.Rows {
+			// Who comes first changes with the round.
+			r := g.Rows[(i+round)%len(g.Rows)]
+			if r.Error != "" {
+				continue
+			}
+			v, err := c.runCell(ctx, g.Spec, r.Contender)
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			for len(r.Rounds) < round {
+				r.Rounds = append(r.Rounds, nil)
+			}
+			if err != nil {
+				r.Error = err.Error()
+			} else {
+				r.Rounds = append(r.Rounds, v)
+			}
+			c.progress(g, round, r, v)
+		}
+	}
+	for _, r := range g.Rows {
+		r.Median = medians(r.Rounds)
+	}
+	end := readCPUStat()
+	if total := end.total - stat.total; total > 0 {
+		g.Steal = 100 * float64(end.steal-stat.steal) / float64(total)
+	}
+	g.Load = loadAverage()
+	g.Seconds = math.Round(time.Since(start).Seconds())
+	return nil
+}
+
+func (c *controller) progress(g *group, round int, r *row, v values) {
+	if c.options.quiet {
+		return
+	}
+	what := "failed: " + r.Error
+	switch {
+	case r.Error != "":
+	case g.Spec.Test == "bulk":
+		what = fmt.Sprintf("%.0f MB/s", v["mbps"])
+	case g.Spec.Test == "rr":
+		what = fmt.Sprintf("p50 %.1f us", v["p50"])
+	case g.Spec.Test == "dials":
+		what = fmt.Sprintf("%.0f/s", v["rate"])
+	case g.Spec.Test == "allocs":
+		what = fmt.Sprintf("%.2f + %.2f", v["mallocs"], v["server.mallocs"])
+	case g.Spec.Test == "idle":
+		what = fmt.Sprintf("%.1f KiB", v["server.heap"]+v["server.stack"])
+	}
+	fmt.Fprintf(os.Stderr, "%-12s %d/%d  %-16s %s\n", g.ID, round+1, g.Rounds, r.Contender, what)
+}
+
+// runCell measures one contender once. The server's figures get the prefix "server.".
+func (c *controller) runCell(ctx context.Context, s spec, name string) (values, error) {
+	s.Contender = name
+	s.CertPEM, s.KeyPEM = c.cert, c.key
+	s.Dir = c.dir
+	s.GiveUp = s.Duration + 2*time.Minute
+	if s.Test == "idle" {
+		s.Count = min(s.Count, c.fileLimit-200)
+		if limit := contenderNamed(name).idleConns; limit > 0 {
+			s.Count = min(s.Count, limit)
+		}
+	}
+	if c.options.profileDir != "" {
+		s.Profile = filepath.Join(c.options.profileDir, newGroup(s, nil, 0).ID+"-"+name)
+	}
+	s.Role = "server"
+	server, err := startWorker(ctx, &s)
+	if err != nil {
+		return nil, err
+	}
+	defer server.end()
+	ready, err := server.read()
+	if err != nil {
+		return nil, fmt.Errorf("server: %w", err)
+	}
+	s.Role = "client"
+	s.Addrs = ready.Addrs
+	client, err := startWorker(ctx, &s)
+	if err != nil {
+		return nil, err
+	}
+	defer client.end()
+	got, err := client.read()
+	if err != nil {
+		// The server may know better what went wrong.
+		server.stop()
+		if _, serr := server.read(); serr != nil {
+			return nil, fmt.Errorf("client: %w; server: %w", err, serr)
+		}
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	server.stop()
+	fromServer, err := server.read()
+	if err != nil {
+		return nil, fmt.Errorf("server: %w", err)
+	}
+	v := got.Values
+	for k, x := range fromServer.Values {
+		v["server."+k] = x
+	}
+	if s.Test == "idle" {
+		v["conns"] = float64(s.Count)
+	}
+	if s.Test == "bulk" && v["total"] != v["server.total"] {
+		return nil, fmt.Errorf("%.0f bytes were written and %.0f read", v["server.total"], v["total"])
+	}
+	return v, nil
+}
+
+// A worker is a process of this program with a role.
+type worker struct {
+	cmd    *exec.Cmd
+	stdin  io.WriteCloser
+	lines  *bufio.Scanner
+	stderr *tailBuffer
+	ended  bool
+}
+
+func startWorker(ctx context.Context, s *spec) (*worker, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	text, err := json.Marshal(s)
+	if err != nil {
+		return nil, err
+	}
+	w := &worker{cmd: exec.CommandContext(ctx, exe), stderr: new(tailBuffer)}
+	w.cmd.Env = append(os.Environ(), workerEnv+"="+string(text))
+	w.cmd.Stderr = w.stderr
+	w.cmd.WaitDelay = 5 * time.Second
+	if w.stdin, err = w.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	stdout, err := w.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	w.lines = bufio.NewScanner(stdout)
+	return w, w.cmd.Start()
+}
+
+// read waits for the next line of the worker.
+func (w *worker) read() (*line, error) {
+	if !w.lines.Scan() {
+		err := w.end()
+		if err == nil {
+			err = errors.New("the process ended early")
+		}
+		if text := w.stderr.firstLine(); text != "" {
+			err = fmt.Errorf("%w: %s", err, text)
+		}
+		return nil, err
+	}
+	var l line
+	if err := json.Unmarshal(w.lines.Bytes(), &l); err != nil {
+		return nil, err
+	}
+	if l.Error != "" {
+		return nil, errors.New(l.Error)
+	}
+	return &l, nil
+}
+
+// stop tells the worker that it is time to finish.
+func (w *worker) stop() { w.stdin.Close() }
+
+// end stops the worker and waits for its end, with a push if it takes long.
+func (w *worker) end() error {
+	if w.ended {
+		return nil
+	}
+	w.ended = true
+	w.stop()
+	push := time.AfterFunc(10*time.Second, func() { w.cmd.Process.Kill() })
+	defer push.Stop()
+	return w.cmd.Wait()
+}
+
+// A tailBuffer keeps the beginning of what a worker prints to stderr.
+type tailBuffer struct{ b bytes.Buffer }
+
+func (t *tailBuffer) Write(p []byte) (int, error) {
+	if room := 4096 - t.b.Len(); room > 0 {
+		t.b.Write(p[:min(room, len(p))])
+	}
+	return len(p), nil
+}
+
+func (t *tailBuffer) firstLine() string {
+	l, _, _ := strings.Cut(strings.TrimSpace(t.b.String()), "\n")
+	return l
+}

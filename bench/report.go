@@ -1,0 +1,366 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"time"
+)
+
+// A result is a whole run, as it goes to JSON.
+type result struct {
+	Command  string
+	Date     string
+	CPU      string
+	CPUs     int
+	Kernel   string
+	TCP      string // congestion control
+	Go       string
+	Modules  []string
+	Steal    float64 // percent of all CPU time over the whole run
+	Load     float64 // load average before the run
+	Groups   []*group
+	statFrom cpuStat
+}
+
+func newResult(args []string) *result {
+	res := &result{
+		Command:  strings.TrimSpace("go run . " + strings.Join(args, " ")),
+		Date:     time.Now().UTC().Format("2006-01-02"),
+		CPUs:     runtime.NumCPU(),
+		Go:       runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH,
+		Load:     loadAverage(),
+		statFrom: readCPUStat(),
+	}
+	res.CPU, res.Kernel, res.TCP = systemFacts()
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, m := range info.Deps {
+			switch m.Path {
+			case "github.com/hashicorp/yamux", "google.golang.org/grpc":
+				res.Modules = append(res.Modules, m.Path+" "+m.Version)
+			}
+		}
+	}
+	return res
+}
+
+func (res *result) finish() {
+	end := readCPUStat()
+	if total := end.total - res.statFrom.total; total > 0 {
+		res.Steal = 100 * float64(end.steal-res.statFrom.steal) / float64(total)
+	}
+}
+
+func (res *result) group(id string) *group {
+	for _, g := range res.Groups {
+		if g.ID == id {
+			return g
+		}
+	}
+	return nil
+}
+
+// ratio divides one contender's value by another's, within the rounds of a group.
+func (res *result) ratio(id, name, base, key string) ratio {
+	g := res.group(id)
+	if g == nil {
+		return ratio{}
+	}
+	return ratioOf(g.row(name), g.row(base), key)
+}
+
+// value returns the median of a contender's value.
+func (res *result) value(id, name, key string) (float64, bool) {
+	g := res.group(id)
+	if g == nil {
+		return 0, false
+	}
+	r := g.row(name)
+	if r == nil {
+		return 0, false
+	}
+	x, ok := r.Median[key]
+	return x, ok
+}
+
+func (res *result) markdown() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# Results\n\n")
+	fmt.Fprintf(&b, "`%s`, %s, %s.\n\n", res.Command, res.Date, res.Go)
+	fmt.Fprintf(&b, "%s, %d CPUs; %s; TCP %s; load average before %.1f; %.2f %% of all CPU time was stolen by the hypervisor.\n",
+		orUnknown(res.CPU), res.CPUs, orUnknown(res.Kernel), orUnknown(res.TCP), res.Load, res.Steal)
+	if len(res.Modules) > 0 {
+		fmt.Fprintf(&b, "With %s.\n", strings.Join(res.Modules, ", "))
+	}
+	b.WriteString("\nMedians over the rounds. A ratio is the median of the ratios within each round, with the smallest and the largest in brackets.\n")
+	res.goals(&b)
+	res.claims(&b)
+	for _, g := range res.Groups {
+		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n", g.title(), g.explanation())
+		g.table().write(&b)
+		fmt.Fprintf(&b, "\n%d rounds, %.0f s, steal %.2f %%, load average at the end %.1f.\n", g.Rounds, g.Seconds, g.Steal, g.Load)
+		for _, r := range g.Rows {
+			if r.Error != "" {
+				fmt.Fprintf(&b, "\n%s failed: %s\n", r.Contender, r.Error)
+			}
+		}
+	}
+	b.WriteString("\n## Contenders\n\n")
+	for _, c := range contenders() {
+		fmt.Fprintf(&b, "* %s: %s\n", c.name, c.what)
+	}
+	return b.String()
+}
+
+func orUnknown(s string) string {
+	if s == "" {
+		return "unknown"
+	}
+	return s
+}
+
+func size(n int) string {
+	switch {
+	case n >= 1<<20 && n%(1<<20) == 0:
+		return fmt.Sprintf("%d MiB", n>>20)
+	case n >= 1<<10 && n%(1<<10) == 0:
+		return fmt.Sprintf("%d KiB", n>>10)
+	}
+	return fmt.Sprintf("%d B", n)
+}
+
+func (g *group) title() string {
+	switch g.Spec.Test {
+	case "bulk":
+		return "Bulk, Writes of " + size(g.Spec.Size)
+	case "rr":
+		return "Round trips of " + size(g.Spec.Size)
+	case "allocs":
+		return "Allocations, " + size(g.Spec.Size)
+	case "dials":
+		if g.Spec.Parallel == 1 {
+			return "Dials, one at a time"
+		}
+		return fmt.Sprintf("Dials, %d at a time", g.Spec.Parallel)
+	case "idle":
+		if g.Spec.Reader {
+			return "Idle connections with a goroutine in Read"
+		}
+		return "Idle connections without goroutines"
+	}
+	return g.ID
+}
+
+func (g *group) explanation() string {
+	switch g.Spec.Test {
+	case "bulk":
+		return "One direction, from the server to the client, which reads with a buffer of 64 KiB. Goodput at the receiver; " +
+			"CPU seconds for 10^9 bytes, of both processes; allocations for each Write and each Read."
+	case "rr":
+		return "Request and answer of one size, one at a time. Microseconds; CPU microseconds of the client for each round trip."
+	case "allocs":
+		return "Allocations for a Write and the Reads of its answer, in each of the processes, when warm."
+	case "dials":
+		return "Connect, handshake, one byte there and back, close."
+	case "idle":
+		return "Memory for each connection, KiB, after each has carried 1 KiB there and back and a garbage collection. " +
+			"Beyond the bare socket is heap and stack without those of the contender it is built upon (tcp, unix, tls)."
+	}
+	return ""
+}
+
+// A table is Markdown in the making.
+type table struct {
+	head []string
+	rows [][]string
+}
+
+func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
+
+func (t *table) write(b *strings.Builder) {
+	fmt.Fprintf(b, "| %s |\n|---|%s\n", strings.Join(t.head, " | "), strings.Repeat("---:|", len(t.head)-1))
+	for _, r := range t.rows {
+		fmt.Fprintf(b, "| %s |\n", strings.Join(r, " | "))
+	}
+}
+
+func (r ratio) String() string {
+	if !r.OK {
+		return "–"
+	}
+	if r.Min == r.Max {
+		return fmt.Sprintf("%.2f", r.Median)
+	}
+	return fmt.Sprintf("%.2f (%.2f–%.2f)", r.Median, r.Min, r.Max)
+}
+
+// own returns the ratio of r to the contender it is built upon, where that is not tcp.
+func (g *group) own(r *row, key string) string {
+	base := contenderNamed(r.Contender).base
+	if base == "" || base == "tcp" {
+		return "–"
+	}
+	ratio := ratioOf(r, g.row(base), key)
+	if !ratio.OK {
+		return "–"
+	}
+	return ratio.String() + " x " + base
+}
+
+func (g *group) table() *table {
+	t := &table{head: g.head()}
+	for _, r := range g.Rows {
+		if r.Error != "" && len(r.Median) == 0 {
+			t.add(append([]string{r.Contender, "failed"}, make([]string, len(t.head)-2)...)...)
+			continue
+		}
+		t.add(append([]string{r.Contender}, g.cells(r)...)...)
+	}
+	return t
+}
+
+func (g *group) head() []string {
+	switch g.Spec.Test {
+	case "bulk":
+		return []string{"", "MB/s", "x tcp", "x its base", "CPU s/GB", "sender", "receiver", "allocs/Write", "allocs/Read"}
+	case "rr":
+		return []string{"", "p50 us", "x tcp", "x its base", "p99 us", "p99 x tcp", "p99.9 us", "CPU us", "allocs"}
+	case "allocs":
+		return []string{"", "client", "server", "bytes, client"}
+	case "dials":
+		return []string{"", "dials/s", "x tcp", "x its base", "CPU us, client", "allocs, client"}
+	}
+	return []string{
+		"", "connections", "server heap", "stack", "heap+stack", "beyond the bare socket", "RSS", "goroutines",
+		"client heap+stack", "beyond", "client RSS", "client goroutines",
+	}
+}
+
+func (g *group) cells(r *row) []string {
+	m := r.Median
+	f := func(format string, key string) string { return fmt.Sprintf(format, m[key]) }
+	toTCP := func(key string) string { return ratioOf(r, g.row("tcp"), key).String() }
+	switch g.Spec.Test {
+	case "bulk":
+		return []string{
+			f("%.0f", "mbps"), toTCP("mbps"), g.own(r, "mbps"), fmt.Sprintf("%.2f", m["cpu"]+m["server.cpu"]),
+			f("%.2f", "server.cpu"), f("%.2f", "cpu"), f("%.2f", "server.mallocs"), f("%.2f", "mallocs"),
+		}
+	case "rr":
+		return []string{
+			f("%.1f", "p50"), toTCP("p50"), g.own(r, "p50"), f("%.1f", "p99"), toTCP("p99"), f("%.1f", "p999"),
+			f("%.1f", "cpu"), f("%.2f", "mallocs"),
+		}
+	case "allocs":
+		return []string{f("%.2f", "mallocs"), f("%.2f", "server.mallocs"), f("%.1f", "bytes")}
+	case "dials":
+		return []string{f("%.0f", "rate"), toTCP("rate"), g.own(r, "rate"), f("%.0f", "cpu"), f("%.0f", "mallocs")}
+	}
+	return []string{
+		f("%.0f", "conns"), f("%.2f", "server.heap"), f("%.2f", "server.stack"),
+		fmt.Sprintf("%.2f", m["server.heap"]+m["server.stack"]), g.beyond(r, "server."), f("%.2f", "server.rss"),
+		f("%.2f", "server.goroutines"),
+		fmt.Sprintf("%.2f", m["heap"]+m["stack"]), g.beyond(r, ""), f("%.2f", "rss"), f("%.2f", "goroutines"),
+	}
+}
+
+// beyondBase returns how much more heap and stack a connection takes than one
+// of the contender it is built upon, in KiB.
+func (g *group) beyondBase(r *row, prefix string) (float64, bool) {
+	if r == nil {
+		return 0, false
+	}
+	base := g.row(contenderNamed(r.Contender).base)
+	if base == nil || len(base.Median) == 0 || len(r.Median) == 0 {
+		return 0, false
+	}
+	sum := func(v values) float64 { return v[prefix+"heap"] + v[prefix+"stack"] }
+	return sum(r.Median) - sum(base.Median), true
+}
+
+func (g *group) beyond(r *row, prefix string) string {
+	x, ok := g.beyondBase(r, prefix)
+	if !ok {
+		return "–"
+	}
+	return fmt.Sprintf("%+.2f", x)
+}
+
+// goals writes what this module wants to reach beside what the run shows.
+func (res *result) goals(b *strings.Builder) {
+	t := &table{head: []string{"goal", "at least, or at most", "wanted", "measured", ""}}
+	check := func(what, mark, want, got string, ok, reached bool) {
+		if !ok {
+			return
+		}
+		verdict := "reached"
+		if !reached {
+			verdict = "missed"
+		}
+		t.add(what, mark, want, got, verdict)
+	}
+	atLeast := func(what, id, name, base string, mark, want float64) {
+		r := res.ratio(id, name, base, "mbps")
+		check(what, fmt.Sprintf(">= %.2f", mark), fmt.Sprintf("%.2f", want), r.String(), r.OK, r.Median >= mark)
+	}
+	atLeast("bulk 64 KiB, CRC off, x tcp", "bulk-65536", "vstp-nocrc", "tcp", 0.95, 0.98)
+	atLeast("bulk 64 KiB, CRC on, x tcp", "bulk-65536", "vstp", "tcp", 0.85, 0.92)
+	atLeast("bulk 64 KiB, TLS, x tls", "bulk-65536", "vstp-tls", "tls", 0.97, 1.0)
+	for _, name := range []string{"vstp", "vstp-nocrc"} {
+		r := res.ratio("rr-64", name, "tcp", "p50")
+		check("round trip of 64 B, p50, "+name+", x tcp", "<= 1.10", "1.05", r.String(), r.OK, r.Median <= 1.10)
+	}
+	for _, name := range []string{"vstp", "vstp-nocrc", "vstp-tls"} {
+		if x, ok := res.value("allocs-64", name, "mallocs"); ok {
+			y, _ := res.value("allocs-64", name, "server.mallocs")
+			check("allocations for a Write and a Read of 64 B, "+name, "0", "0", fmt.Sprintf("%.2f and %.2f", x, y), true, max(x, y) < 0.05)
+		}
+	}
+	for _, id := range []string{"idle", "idle-reader"} {
+		g := res.group(id)
+		if g == nil {
+			continue
+		}
+		for _, name := range []string{"vstp", "vstp-tls", "vstp-unix"} {
+			x, ok := g.beyondBase(g.row(name), "server.")
+			check(id+" connection, "+name+", KiB beyond the bare socket", "<= 6", "2", fmt.Sprintf("%+.2f", x), ok, x <= 6)
+		}
+	}
+	if len(t.rows) > 0 {
+		b.WriteString("\n## Goals\n\n")
+		t.write(b)
+	}
+}
+
+// claims writes what the README of the original crate says beside what this
+// run shows for this module.
+func (res *result) claims(b *strings.Builder) {
+	ours := []string{"vstp", "vstp-nocrc", "vstp-tls"}
+	t := &table{head: []string{"claim of the original crate", "its figure"}}
+	for _, name := range ours {
+		t.head = append(t.head, "measured for "+name)
+	}
+	found := false
+	claim := func(what, figure, id, base, key string) {
+		cells := []string{what, figure}
+		for _, name := range ours {
+			r := res.ratio(id, name, base, key)
+			found = found || r.OK
+			cells = append(cells, r.String())
+		}
+		t.add(cells...)
+	}
+	claim("throughput, x HTTP/2 (TLS)", "20", "bulk-65536", "http2", "mbps")
+	claim("throughput, x gRPC", "12.5", "bulk-65536", "grpc", "mbps")
+	claim("throughput, x raw TCP", "0.83", "bulk-65536", "tcp", "mbps")
+	claim("latency, x HTTP/2, a request each", "0.05", "rr-64", "http2", "p50")
+	claim("latency, x HTTP/2, one open stream", "0.05", "rr-64", "http2-stream", "p50")
+	claim("latency, x gRPC, a unary call each", "0.067", "rr-64", "grpc", "p50")
+	claim("latency, x gRPC, one open stream", "0.067", "rr-64", "grpc-stream", "p50")
+	claim("latency, x raw TCP", "2", "rr-64", "tcp", "p50")
+	if found {
+		b.WriteString("\n## Claims of the original crate\n\nThroughput: 64 KiB Writes. Latency: p50 of 64 B round trips.\n\n")
+		t.write(b)
+	}
+}
