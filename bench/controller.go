@@ -202,7 +202,10 @@ func (c *controller) runCell(ctx context.Context, s spec, name string) (values, 
 	for k, x := range fromServer.Values {
 		v["server."+k] = x
 	}
-	if s.Test == "idle" {
+	switch s.Test {
+	case "bulk":
+		v["cpu.both"] = v["cpu"] + v["server.cpu"]
+	case "idle":
 		v["conns"] = float64(s.Count)
 	}
 	if s.Test == "bulk" && v["total"] != v["server.total"] {

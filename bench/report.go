@@ -100,17 +100,31 @@ func (res *result) markdown() string {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n", g.title(), g.explanation())
 		g.table().write(&b)
 		fmt.Fprintf(&b, "\n%d rounds, %.0f s, steal %.2f %%, load average at the end %.1f.\n", g.Rounds, g.Seconds, g.Steal, g.Load)
-		for _, r := range g.Rows {
-			if r.Error != "" {
-				fmt.Fprintf(&b, "\n%s failed: %s\n", r.Contender, r.Error)
-			}
-		}
+		g.failures(&b)
 	}
 	b.WriteString("\n## Contenders\n\n")
 	for _, c := range contenders() {
 		fmt.Fprintf(&b, "* %s: %s\n", c.name, c.what)
 	}
 	return b.String()
+}
+
+// failures writes what went wrong, once for all contenders that say the same.
+func (g *group) failures(b *strings.Builder) {
+	names := make(map[string][]string)
+	var order []string
+	for _, r := range g.Rows {
+		if r.Error == "" {
+			continue
+		}
+		if names[r.Error] == nil {
+			order = append(order, r.Error)
+		}
+		names[r.Error] = append(names[r.Error], r.Contender)
+	}
+	for _, text := range order {
+		fmt.Fprintf(b, "\nFailed: %s: %s\n", strings.Join(names[text], ", "), text)
+	}
 }
 
 func orUnknown(s string) string {
@@ -223,7 +237,7 @@ func (g *group) table() *table {
 func (g *group) head() []string {
 	switch g.Spec.Test {
 	case "bulk":
-		return []string{"", "MB/s", "x tcp", "x its base", "CPU s/GB", "sender", "receiver", "allocs/Write", "allocs/Read"}
+		return []string{"", "MB/s", "x tcp", "x its base", "CPU s/GB", "CPU x tcp", "sender", "receiver", "allocs/Write", "allocs/Read"}
 	case "rr":
 		return []string{"", "p50 us", "x tcp", "x its base", "p99 us", "p99 x tcp", "p99.9 us", "CPU us", "allocs"}
 	case "allocs":
@@ -244,7 +258,7 @@ func (g *group) cells(r *row) []string {
 	switch g.Spec.Test {
 	case "bulk":
 		return []string{
-			f("%.0f", "mbps"), toTCP("mbps"), g.own(r, "mbps"), fmt.Sprintf("%.2f", m["cpu"]+m["server.cpu"]),
+			f("%.0f", "mbps"), toTCP("mbps"), g.own(r, "mbps"), f("%.2f", "cpu.both"), toTCP("cpu.both"),
 			f("%.2f", "server.cpu"), f("%.2f", "cpu"), f("%.2f", "server.mallocs"), f("%.2f", "mallocs"),
 		}
 	case "rr":
