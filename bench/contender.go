@@ -200,6 +200,7 @@ func tcpAgainContender() *contender {
 	c.name = "tcp-again"
 	c.what = "tcp once more; its ratios are the noise of the run"
 	c.base = "tcp"
+	c.tests = commonTests
 	return c
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 )
@@ -104,7 +105,9 @@ func (res *result) markdown() string {
 	}
 	b.WriteString("\n## Contenders\n\n")
 	for _, c := range contenders() {
-		fmt.Fprintf(&b, "* %s: %s\n", c.name, c.what)
+		if slices.ContainsFunc(res.Groups, func(g *group) bool { return g.row(c.name) != nil }) {
+			fmt.Fprintf(&b, "* %s: %s\n", c.name, c.what)
+		}
 	}
 	return b.String()
 }
