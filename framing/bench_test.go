@@ -68,6 +68,9 @@ func BenchmarkAppendFrame(b *testing.B) {
 		b.Run(s.name, func(b *testing.B) {
 			payload := make([]byte, s.n)
 			buf, hdr, err := encodeInto(nil, nil, payload, s.flags)
+			if err != nil {
+				b.Fatal(err)
+			}
 			b.SetBytes(int64(len(buf)))
 			b.ReportAllocs()
 			for b.Loop() {

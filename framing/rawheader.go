@@ -1,9 +1,6 @@
 package framing
 
-import (
-	"iter"
-	"slices"
-)
+import "iter"
 
 // A RawHeader is an encoded header block. As part of a parsed [Frame] it is a view
 // of the input, valid as long as that is. It may be read concurrently.
@@ -108,7 +105,9 @@ func (r RawHeader) decode(h Header, userOnly bool) (Header, error) {
 	if n == 0 {
 		return h, nil
 	}
-	h = slices.Grow(h, n)
+	if cap(h)-len(h) < n {
+		h = append(make(Header, 0, len(h)+n), h...)
+	}
 	for s := string(r); len(s) > 0; {
 		k := fieldOverhead + int(s[0])
 		v := k + int(s[1])
