@@ -70,10 +70,13 @@ func Parse(b []byte, maxFrame int, t Trailer) (f Frame, n int, err error) {
 // it must, and without it four bytes after the payload are one, which only crate peers
 // send. Nothing needs to be known about the peer.
 //
-// The errors are those of [Parse] save ErrFrameTooLarge, as the datagram is already
-// here; [ErrIncomplete] speaks of a datagram that was cut off. [ErrTrailing] comes
-// back for more bytes after the frame than a trailer has, or fewer, and [ErrChecksum]
-// for as many when they do not match.
+// The errors are those of [Parse], without ErrFrameTooLarge, as the datagram is already
+// here. [ErrIncomplete] speaks of a datagram that was cut off, [ErrTrailing] of one that
+// goes on after its frame. Four bytes after the payload that are not the CRC give
+// [ErrChecksum]: a frame of a crate peer that was damaged on its way.
+//
+// Where only the length shows the trailer, PAY_LEN damaged to be four more hides it; that
+// is for the carrier's own checksum to find.
 func ParseDatagram(b []byte) (f Frame, trailer bool, err error) {
 	fx, err := ParseFixed(b)
 	if err != nil {
