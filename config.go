@@ -1,13 +1,19 @@
 package vstp
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"crypto/tls"
+	"errors"
 	"log/slog"
 	"net"
 	"time"
 
 	"github.com/vstp-go/vstp/framing"
+	"github.com/vstp-go/vstp/internal/handshake"
+	"github.com/vstp-go/vstp/internal/stream"
+	"github.com/vstp-go/vstp/tlsvstp"
 )
 
 // Defaults and bounds of a Config. A value beyond a bound is taken as the bound.
@@ -97,14 +103,15 @@ type Config struct {
 	HandshakeTimeout time.Duration
 
 	// KeepAlive is how long nothing may come from the peer before a PING asks
-	// for a sign of life. If zero or negative, none is sent. Keep-alive costs one
-	// goroutine a connection.
+	// for a sign of life. If zero or negative, none is sent. Keep-alive needs a
+	// timer, and no goroutine.
 	KeepAlive time.Duration
 
 	// IdleTimeout ends the connection, with ErrIdleTimeout, when nothing came
 	// from the peer for so long. If zero or negative, never. The smaller of both
 	// sides' values counts. It does not run while received data waits for this
-	// side's application, or a Write for the peer's.
+	// side's application, nor while a Write waits for the peer's although its host
+	// still answers (as far as the operating system tells).
 	IdleTimeout time.Duration
 
 	// Linger bounds how long Close waits for the carrier to take what Write
@@ -141,4 +148,120 @@ type HelloInfo struct {
 
 	// Legacy says that the peer negotiated nothing: a client of the crate.
 	Legacy bool
+}
+
+// positive returns d, or 0 if it is negative, or def if it is zero.
+func positive(d, def time.Duration) time.Duration {
+	return max(0, cmp.Or(d, def))
+}
+
+// maxHandshakes returns the limit of unfinished handshakes of a listener.
+func (c *Config) maxHandshakes() int {
+	if c == nil || c.MaxHandshakes <= 0 {
+		return DefaultMaxHandshakes
+	}
+	return c.MaxHandshakes
+}
+
+// acceptBacklog returns how many connections wait for Accept.
+func (c *Config) acceptBacklog() int {
+	if c == nil || c.AcceptBacklog <= 0 {
+		return DefaultAcceptBacklog
+	}
+	return c.AcceptBacklog
+}
+
+// logger returns a logger, which may be one that drops everything.
+func (c *Config) logger() *slog.Logger {
+	if c == nil || c.Logger == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return c.Logger
+}
+
+// session resolves c for one side of stream sessions. serverName is the host that
+// a client dials, if known.
+func (c *Config) session(client bool, serverName string) (*stream.Config, error) {
+	if c == nil {
+		c = &Config{}
+	}
+	sc := &stream.Config{
+		Client: client,
+		Legacy: client && c.Legacy,
+		Params: handshake.Params{
+			MaxFrame:   int64(min(max(cmp.Or(max(c.MaxFrameSize, 0), DefaultMaxFrameSize), handshake.MinMaxFrame), maxMaxFrame)),
+			MaxMessage: int64(cmp.Or(max(c.MaxMessageSize, 0), DefaultMaxMessageSize)),
+			Checksum:   c.Checksum == ChecksumOn || c.Checksum == ChecksumAuto && c.TLS == nil,
+			Idle:       max(0, c.IdleTimeout),
+			Header:     c.Header,
+		},
+		NewSessionID:     newSessionID,
+		HandshakeTimeout: positive(c.HandshakeTimeout, DefaultHandshakeTimeout),
+		KeepAlive:        max(0, c.KeepAlive),
+		Linger:           positive(c.Linger, DefaultLinger),
+		AckTimeout:       positive(c.AckTimeout, DefaultAckTimeout),
+	}
+	if c.Compression == CompressionZstd {
+		sc.Params.Compression = []byte{handshake.CompressZstd}
+	}
+	if c.VerifyHello != nil && !client {
+		sc.Verify = verifier(c.VerifyHello)
+	}
+	if err := c.check(client); err != nil {
+		sc.Err = err
+		return sc, err
+	}
+	switch {
+	case c.TLS == nil:
+	case client:
+		sc.TLS = tlsvstp.ClientConfig(c.TLS, serverName)
+	default:
+		sc.TLS = tlsvstp.ServerConfig(c.TLS)
+	}
+	return sc, nil
+}
+
+// maxMaxFrame is the largest MaxFrameSize: what a frame can have, and an int hold everywhere.
+const maxMaxFrame = 1<<31 - 1
+
+// check finds what can never work in c.
+func (c *Config) check(client bool) error {
+	if c.Header.HasReserved() {
+		return ErrReservedKey
+	}
+	if err := c.Header.Validate(); err != nil {
+		return err
+	}
+	if c.TLS != nil {
+		return tlsvstp.CheckConfig(c.TLS, !client)
+	}
+	return nil
+}
+
+// verifier adapts a VerifyHello hook.
+func verifier(hook func(context.Context, *HelloInfo) (Header, error)) func(context.Context, *stream.Session, *handshake.Hello) (Header, error) {
+	return func(ctx context.Context, s *stream.Session, h *handshake.Hello) (Header, error) {
+		info := &HelloInfo{
+			LocalAddr:  s.LocalAddr(),
+			RemoteAddr: s.RemoteAddr(),
+			Header:     h.Header,
+			Legacy:     h.Legacy,
+			TLS:        s.TLSState(),
+		}
+		extra, err := hook(ctx, info)
+		if err == nil && extra.HasReserved() {
+			err = ErrReservedKey
+		}
+		var refused *RefusedError
+		if errors.As(err, &refused) {
+			return nil, &stream.Refusal{Reason: refused.Reason, Header: refused.Header}
+		}
+		return extra, err
+	}
+}
+
+// newSessionID returns 128 random bits.
+func newSessionID() (id [16]byte) {
+	rand.Read(id[:]) // never fails
+	return id
 }

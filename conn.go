@@ -6,59 +6,236 @@ import (
 	"io"
 	"net"
 	"time"
+
+	"github.com/vstp-go/vstp/internal/handshake"
+	"github.com/vstp-go/vstp/internal/stream"
 )
 
-type Conn struct{}
+var (
+	_ net.Conn      = (*Conn)(nil)
+	_ io.ReaderFrom = (*Conn)(nil)
+	_ io.WriterTo   = (*Conn)(nil)
+)
 
-func Client(conn net.Conn, config *Config) *Conn { panic("skeleton") }
-func Server(conn net.Conn, config *Config) *Conn { panic("skeleton") }
+// A Conn is one end of a connection. It is a net.Conn for the byte stream, and
+// beside it sends and receives messages with metadata; both are in order, each for
+// itself. All methods may be called concurrently.
+//
+// The methods of a net.Conn return io.EOF as it is, and only after the peer has
+// said BYE; every other error is a *net.OpError. Inside it are
+// os.ErrDeadlineExceeded for a deadline, net.ErrClosed after Close,
+// io.ErrUnexpectedEOF for a carrier that ended without BYE, a *ProtocolError,
+// a *RefusedError, or what the carrier returned.
+//
+// A deadline never damages the connection: a Write that it cuts short returns how
+// many bytes were accepted, all of which will be sent, and the connection works on
+// once the deadline is lifted, with TLS as well.
+type Conn struct {
+	s            *stream.Session
+	network      string
+	laddr, raddr net.Addr
+}
 
-func (c *Conn) Read(p []byte) (int, error)          { panic("skeleton") }
-func (c *Conn) Write(p []byte) (int, error)         { panic("skeleton") }
-func (c *Conn) ReadFrom(r io.Reader) (int64, error) { panic("skeleton") }
-func (c *Conn) WriteTo(w io.Writer) (int64, error)  { panic("skeleton") }
-func (c *Conn) CloseWrite() error                   { panic("skeleton") }
-func (c *Conn) Close() error                        { panic("skeleton") }
-func (c *Conn) LocalAddr() net.Addr                 { panic("skeleton") }
-func (c *Conn) RemoteAddr() net.Addr                { panic("skeleton") }
-func (c *Conn) SetDeadline(t time.Time) error       { panic("skeleton") }
-func (c *Conn) SetReadDeadline(t time.Time) error   { panic("skeleton") }
-func (c *Conn) SetWriteDeadline(t time.Time) error  { panic("skeleton") }
-func (c *Conn) Handshake(ctx context.Context) error { panic("skeleton") }
-func (c *Conn) ConnectionState() ConnectionState    { panic("skeleton") }
-func (c *Conn) Stats() Stats                        { panic("skeleton") }
-func (c *Conn) NetConn() net.Conn                   { panic("skeleton") }
+func newConn(conn net.Conn, network string, config *stream.Config) *Conn {
+	return &Conn{
+		s:       stream.New(conn, config),
+		network: network,
+		laddr:   conn.LocalAddr(),
+		raddr:   conn.RemoteAddr(),
+	}
+}
 
-// Ping sends PING and waits for its PONG.
-func (c *Conn) Ping(ctx context.Context) (time.Duration, error) { panic("skeleton") }
+// Client returns the client side of a connection over conn, which can be of any
+// kind as long as its deadlines work. The handshake runs with the first use, or
+// with Handshake. Closing the Conn closes conn. If config.TLS is not nil, its
+// ServerName must be set, or InsecureSkipVerify, as for [tls.Client].
+func Client(conn net.Conn, config *Config) *Conn {
+	c, _ := config.session(true, "") // a bad config is the error of Handshake
+	return newConn(conn, conn.LocalAddr().Network(), c)
+}
 
-// CloseWithError sends ERR and ends the connection.
-func (c *Conn) CloseWithError(code ErrorCode, reason string) error { panic("skeleton") }
+// Server returns the server side of a connection over conn; see Client. To resume
+// TLS sessions, connections have to share session ticket keys: use NewListener, or
+// call SetSessionTicketKeys on config.TLS.
+func Server(conn net.Conn, config *Config) *Conn {
+	c, _ := config.session(false, "")
+	return newConn(conn, conn.LocalAddr().Network(), c)
+}
 
-func (c *Conn) SendMessage(ctx context.Context, m *Message) error    { panic("skeleton") }
-func (c *Conn) ReceiveMessage(ctx context.Context) (*Message, error) { panic("skeleton") }
+// Read reads from the peer's byte stream. Bytes of a frame with a checksum are
+// returned once all of the frame has arrived and the checksum was found right, in
+// p itself if it has room. The error is io.EOF after the peer's CloseWrite or Close.
+func (c *Conn) Read(p []byte) (int, error) {
+	n, err := c.s.Read(p)
+	return n, c.opError("read", err)
+}
+
+// Write writes to the byte stream. It returns when the carrier has taken all of
+// p, or with an error and the number of bytes that were accepted. It does not keep p.
+func (c *Conn) Write(p []byte) (int, error) {
+	n, err := c.s.Write(p)
+	return n, c.opError("write", err)
+}
+
+// ReadFrom writes what r gives until its end to the byte stream. It implements
+// [io.ReaderFrom]. An *os.File goes out by sendfile on a plaintext TCP or Unix
+// connection without checksum and compression.
+func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
+	n, err := c.s.ReadFrom(r)
+	return n, c.opError("write", err)
+}
+
+// WriteTo writes the peer's byte stream to w until its end. It implements
+// [io.WriterTo].
+func (c *Conn) WriteTo(w io.Writer) (int64, error) {
+	n, err := c.s.WriteTo(w)
+	return n, c.opError("read", err)
+}
+
+// CloseWrite ends this side's stream and messages: the peer reads io.EOF after
+// what was sent before. Reading goes on. CloseWrite does not block.
+func (c *Conn) CloseWrite() error { return c.opError("close", c.s.CloseWrite()) }
+
+// Close closes the connection. What Write has accepted is sent; Close waits at most
+// Config.Linger for the carrier to take it, and returns ErrUnsent if it did not.
+// Blocked calls return at once. Closing again returns nil.
+func (c *Conn) Close() error { return c.opError("close", c.s.Close()) }
+
+// CloseWithError closes the connection as Close does, but tells the peer why: its
+// calls return a *ProtocolError with that code and reason.
+func (c *Conn) CloseWithError(code ErrorCode, reason string) error {
+	return c.opError("close", c.s.CloseWithError(code, reason))
+}
+
+// LocalAddr returns the local address of the carrier. It is valid after Close.
+func (c *Conn) LocalAddr() net.Addr { return c.laddr }
+
+// RemoteAddr returns the peer's address on the carrier. It is valid after Close.
+func (c *Conn) RemoteAddr() net.Addr { return c.raddr }
+
+// SetDeadline sets both deadlines; see [net.Conn].
+func (c *Conn) SetDeadline(t time.Time) error {
+	err := c.s.SetReadDeadline(t)
+	if err == nil {
+		err = c.s.SetWriteDeadline(t)
+	}
+	return c.opError("set", err)
+}
+
+// SetReadDeadline sets the deadline of Read, WriteTo and ReceiveMessage.
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.opError("set", c.s.SetReadDeadline(t)) }
+
+// SetWriteDeadline sets the deadline of Write, ReadFrom and SendMessage.
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	return c.opError("set", c.s.SetWriteDeadline(t))
+}
+
+// Handshake runs the handshake, TLS included, unless it has run already, and
+// returns its error. If ctx ends first the connection is closed. Most programs need
+// not call it: Dial and Accept have done so, other methods do.
+func (c *Conn) Handshake(ctx context.Context) error {
+	return c.opError("handshake", c.s.Handshake(ctx))
+}
+
+// Ping sends a PING and returns the time until its PONG.
+func (c *Conn) Ping(ctx context.Context) (time.Duration, error) {
+	d, err := c.s.Ping(ctx)
+	return d, c.opError("ping", noEOF(err))
+}
+
+// SendMessage sends m. Without m.RequireAck it returns when the carrier has taken
+// the message, or, when the write deadline or ctx cut it short, whatever of it the
+// peer will drop. With RequireAck it waits for the peer's ACK, for at most
+// Config.AckTimeout if ctx has no deadline. A message larger than the peer accepts
+// is refused at once with ErrMessageTooLarge. Large messages do not delay others,
+// nor the byte stream.
+func (c *Conn) SendMessage(ctx context.Context, m *Message) error {
+	return c.opError("send", noEOF(c.s.SendMessage(ctx, &stream.Message{
+		Header:  m.Header,
+		Payload: m.Payload,
+		ReqAck:  m.RequireAck,
+	})))
+}
+
+// ReceiveMessage returns the next message, which belongs to the caller. After the
+// peer's CloseWrite or Close the error is io.EOF. When ctx or the read deadline
+// ends the wait nothing is lost.
+//
+// The byte stream and the messages share the carrier: ReceiveMessage gets past at
+// most 256 KiB of stream that nobody reads, and Read past at most 1,024 messages
+// or 4 MiB of them.
+func (c *Conn) ReceiveMessage(ctx context.Context) (*Message, error) {
+	m, err := c.s.ReceiveMessage(ctx)
+	if err != nil {
+		return nil, c.opError("receive", err)
+	}
+	return &Message{Header: m.Header, Payload: m.Payload, RequireAck: m.ReqAck}, nil
+}
+
+// noEOF keeps io.EOF from calls for which it is no orderly end.
+func noEOF(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// NetConn returns the connection underneath. Reading from it or writing to it
+// corrupts this one.
+func (c *Conn) NetConn() net.Conn { return c.s.NetConn() }
 
 // ConnectionState is what the handshake agreed upon.
 type ConnectionState struct {
+	// HandshakeComplete says that the fields below Carrier are valid.
 	HandshakeComplete bool
-	Network           string // that of Dial or Listen: "tcp", "unix"
-	Carrier           string // what moves the frames: "tcp", "unix", "tcp+tls", ...
-	Legacy            bool   // a crate peer, nothing negotiated
-	SessionID         [16]byte
-	PeerHeader        Header
-	Checksum          bool
-	Compression       Compression
-	MaxFrameSize      int // the largest frame the peer accepts
-	MaxMessageSize    int // the largest message the peer accepts
-	TLS               *tls.ConnectionState
+
+	Network string // that of Dial or Listen: "tcp", "unix"
+	Carrier string // what moves the frames: "tcp", "unix", "tcp+tls", ...
+
+	Legacy         bool     // the peer negotiated nothing: the crate
+	SessionID      [16]byte // the same at both ends
+	PeerHeader     Header   // metadata of the peer's HELLO or WELCOME
+	Checksum       bool     // every frame has a CRC
+	Compression    Compression
+	MaxFrameSize   int           // the largest frame the peer accepts
+	MaxMessageSize int           // the largest message the peer accepts
+	IdleTimeout    time.Duration // the smaller one of both sides, or 0
+
+	TLS *tls.ConnectionState // nil in plaintext
+}
+
+// ConnectionState returns what is known about the connection.
+func (c *Conn) ConnectionState() ConnectionState {
+	cs := ConnectionState{Network: c.network, Carrier: c.laddr.Network()}
+	r, ok := c.s.Result()
+	if !ok {
+		return cs
+	}
+	cs.HandshakeComplete = true
+	cs.Legacy = r.Legacy
+	cs.SessionID = r.SessionID
+	cs.PeerHeader = r.PeerHeader.Clone()
+	cs.Checksum = r.Checksum
+	if r.Compression == handshake.CompressZstd {
+		cs.Compression = CompressionZstd
+	}
+	cs.MaxFrameSize = int(min(r.PeerMaxFrame, maxMaxFrame))
+	cs.MaxMessageSize = int(min(r.PeerMaxMessage, maxMaxFrame))
+	cs.IdleTimeout = r.Idle
+	if cs.TLS = c.s.TLSState(); cs.TLS != nil {
+		cs.Carrier += "+tls"
+	}
+	return cs
 }
 
 // Stats counts what a connection did.
 type Stats struct {
-	BytesSent, BytesReceived       uint64 // of Read, Write and message payloads
-	WireSent, WireReceived         uint64 // with frame overhead, before TLS
+	BytesSent, BytesReceived       uint64 // of the byte stream and of message payloads
+	WireSent, WireReceived         uint64 // whole frames, before TLS
 	FramesSent, FramesReceived     uint64
 	MessagesSent, MessagesReceived uint64
-	RTT                            time.Duration // of the last Ping or keep-alive
-	LastReceived                   time.Time
+	RTT                            time.Duration // of the last PING that was answered
 }
+
+// Stats returns the counters so far. They are not of one instant.
+func (c *Conn) Stats() Stats { return Stats(c.s.Stats()) }

@@ -2,29 +2,108 @@ package vstp
 
 import (
 	"context"
-	"errors"
 	"net"
+	"strings"
 	"time"
 )
 
-// Dial connects to the address on the named network, as [net.Dial].
-func Dial(network, address string) (net.Conn, error) { return (&Dialer{}).Dial(network, address) }
+// Dial connects to the address on the named network and runs the handshake, with
+// the default configuration. The networks are "tcp", "tcp4", "tcp6" and "unix";
+// addresses are as for [net.Dial], and where one names no port it is 6969. The
+// dynamic type of the net.Conn is always *Conn.
+func Dial(network, address string) (net.Conn, error) {
+	return (&Dialer{}).Dial(network, address)
+}
 
-// DialTimeout is Dial with a bound on the time.
+// DialTimeout is Dial with a bound on the time that connecting and handshake take.
 func DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
 	return (&Dialer{NetDialer: &net.Dialer{Timeout: timeout}}).Dial(network, address)
 }
 
-// A Dialer holds the options for connecting to an address.
+// A Dialer holds the options for connecting to an address. Its zero value is what
+// Dial uses. It may be used concurrently.
 type Dialer struct {
-	Config    *Config
+	// Config holds the options of the connections; nil means the defaults.
+	Config *Config
+
+	// NetDialer makes the carriers; nil means the zero net.Dialer. Its Timeout and
+	// Deadline bound the handshake too.
 	NetDialer *net.Dialer
 }
 
+// Dial is DialContext without a context.
 func (d *Dialer) Dial(network, address string) (net.Conn, error) {
 	return d.DialContext(context.Background(), network, address)
 }
 
+// DialContext connects to the address on the named network and runs the handshake,
+// both within ctx; see [Dial] for the networks. Once the connection is returned,
+// the end of ctx has no effect on it. Every error is a *net.OpError; if the server
+// has refused the client there is a *RefusedError in it.
 func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	return nil, errors.New("skeleton")
+	nd := d.NetDialer
+	if nd == nil {
+		nd = &net.Dialer{}
+	}
+	if !isStream(network) {
+		return nil, &net.OpError{Op: "dial", Net: network, Err: net.UnknownNetworkError(network)}
+	}
+	address, host := dialAddress(network, address)
+	config, err := d.Config.session(true, host)
+	if err != nil {
+		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
+	}
+	ctx, cancel := boundContext(ctx, nd)
+	defer cancel()
+	conn, err := nd.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	c := newConn(conn, network, config)
+	if err := c.s.Handshake(ctx); err != nil {
+		conn.Close()
+		return nil, c.opError("dial", err)
+	}
+	return c, nil
+}
+
+// boundContext applies the Timeout and Deadline of nd to all of a dial.
+func boundContext(ctx context.Context, nd *net.Dialer) (context.Context, context.CancelFunc) {
+	limit := nd.Deadline
+	if nd.Timeout > 0 {
+		if t := time.Now().Add(nd.Timeout); limit.IsZero() || t.Before(limit) {
+			limit = t
+		}
+	}
+	if limit.IsZero() {
+		return ctx, func() {}
+	}
+	return context.WithDeadline(ctx, limit)
+}
+
+// isStream reports whether network is a byte stream of the operating system.
+func isStream(network string) bool {
+	switch network {
+	case "tcp", "tcp4", "tcp6", "unix":
+		return true
+	}
+	return false
+}
+
+// dialAddress adds the default port to address if it names a host without a port,
+// and returns the host.
+func dialAddress(network, address string) (addr, host string) {
+	if network == "unix" || address == "" {
+		return address, ""
+	}
+	host, _, err := net.SplitHostPort(address)
+	if err == nil {
+		return address, host
+	}
+	if ae, ok := err.(*net.AddrError); ok && ae.Err == "missing port in address" ||
+		strings.Count(address, ":") > 1 && !strings.HasPrefix(address, "[") {
+		host = strings.TrimSuffix(strings.TrimPrefix(address, "["), "]")
+		return net.JoinHostPort(host, DefaultPort), host
+	}
+	return address, "" // for package net to complain about
 }

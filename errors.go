@@ -3,8 +3,12 @@ package vstp
 import (
 	"errors"
 	"fmt"
+	"io"
+	"net"
 
 	"github.com/vstp-go/vstp/framing"
+	"github.com/vstp-go/vstp/internal/handshake"
+	"github.com/vstp-go/vstp/internal/stream"
 )
 
 // Errors that callers compare with [errors.Is]. The methods of a Conn return
@@ -12,46 +16,43 @@ import (
 var (
 	// ErrMessageTooLarge is returned at once by SendMessage for a message that is
 	// larger than what the peer accepts.
-	ErrMessageTooLarge = errors.New("vstp: message too large")
+	ErrMessageTooLarge = stream.ErrMessageTooLarge
 
 	// ErrReservedKey is returned for metadata with a key that is reserved to the protocol.
-	ErrReservedKey = errors.New("vstp: header key below 0x20 is reserved")
+	ErrReservedKey = stream.ErrReservedKey
 
 	// ErrPeerClosed is returned by Write and SendMessage after the peer has closed
 	// the connection: nobody will read what is sent.
-	ErrPeerClosed = errors.New("vstp: connection closed by peer")
+	ErrPeerClosed = stream.ErrPeerClosed
 
 	// ErrWriteClosed is returned by Write and SendMessage after CloseWrite.
-	ErrWriteClosed = errors.New("vstp: write side closed")
+	ErrWriteClosed = stream.ErrWriteClosed
 
 	// ErrIdleTimeout ends a connection whose peer was silent for too long. It is a
 	// net.Error with Timeout() true, and not os.ErrDeadlineExceeded.
-	ErrIdleTimeout error = &timeoutError{"vstp: idle timeout"}
+	ErrIdleTimeout = stream.ErrIdleTimeout
 
 	// ErrHandshakeTimeout ends a handshake that took too long. Timeout() is true.
-	ErrHandshakeTimeout error = &timeoutError{"vstp: handshake timeout"}
+	ErrHandshakeTimeout = stream.ErrHandshakeTimeout
 
 	// ErrAckTimeout is returned by SendMessage when no ACK came in time. The
 	// message may have been delivered. Timeout() is true.
-	ErrAckTimeout error = &timeoutError{"vstp: no acknowledgement in time"}
+	ErrAckTimeout = stream.ErrAckTimeout
 
 	// ErrTLSRequired tells that the other side speaks TLS and this one does not.
-	ErrTLSRequired = errors.New("vstp: the peer speaks TLS, this side is configured without")
+	ErrTLSRequired = stream.ErrTLSRequired
 
 	// ErrNotTLS tells that this side speaks TLS and the other one does not.
-	ErrNotTLS = errors.New("vstp: this side is configured for TLS, the peer does not speak it")
+	ErrNotTLS = stream.ErrNotTLS
 
 	// ErrNotSupported is returned for what the peer's profile cannot do, such as
-	// half-close towards the crate.
-	ErrNotSupported = errors.New("vstp: not supported by the peer")
+	// Ping towards the crate.
+	ErrNotSupported = stream.ErrNotSupported
+
+	// ErrUnsent is returned by Close when the carrier did not take within
+	// Config.Linger what Write had accepted.
+	ErrUnsent = stream.ErrUnsent
 )
-
-// A timeoutError is a net.Error with Timeout true.
-type timeoutError struct{ s string }
-
-func (e *timeoutError) Error() string   { return e.s }
-func (e *timeoutError) Timeout() bool   { return true }
-func (e *timeoutError) Temporary() bool { return true }
 
 // An ErrorCode is the number in an ERR frame. PROTOCOL §5.8.
 type ErrorCode = framing.ErrorCode
@@ -69,6 +70,7 @@ const (
 	CodeOverload    = framing.CodeOverload    // too many connections
 	CodeCompression = framing.CodeCompression // a payload cannot be decompressed
 	CodeInternal    = framing.CodeInternal    // the sender's own fault
+	CodeTLS         = framing.CodeTLS         // one side speaks TLS and the other does not
 
 	CodeApplication = framing.CodeApplication
 )
@@ -121,4 +123,35 @@ func (e *RefusedError) Error() string {
 		return "vstp: refused by the server"
 	}
 	return "vstp: refused by the server: " + fmt.Sprintf("%.256q", e.Reason)
+}
+
+// publicError gives an error of the packages below its public type.
+func publicError(err error) error {
+	var local *handshake.Error
+	var remote *handshake.RemoteError
+	var inner *net.OpError
+	switch {
+	case errors.As(err, &local):
+		return &ProtocolError{Code: local.Code, Reason: local.Reason, Err: local.Err}
+	case errors.As(err, &remote):
+		if remote.Code == CodeRefused {
+			return &RefusedError{Reason: remote.Reason, Header: remote.Header}
+		}
+		return &ProtocolError{Remote: true, Code: remote.Code, Reason: remote.Reason}
+	case errors.As(err, &inner):
+		return inner.Err // the carrier's own wrapping
+	}
+	return err
+}
+
+// opError is what the methods of a Conn return for err: nil and io.EOF as they
+// are, anything else in one *net.OpError.
+func (c *Conn) opError(op string, err error) error {
+	if err == nil || err == io.EOF {
+		return err
+	}
+	if ce, ok := err.(*stream.CopyError); ok {
+		return ce.Err
+	}
+	return &net.OpError{Op: op, Net: c.network, Source: c.laddr, Addr: c.raddr, Err: publicError(err)}
 }

@@ -18,6 +18,7 @@ const (
 	CodeOverload    ErrorCode = 9  // too many connections
 	CodeCompression ErrorCode = 10 // a payload cannot be decompressed
 	CodeInternal    ErrorCode = 11 // the sender's own fault
+	CodeTLS         ErrorCode = 12 // one side speaks TLS and the other does not
 
 	CodeApplication ErrorCode = 0x100
 )
@@ -34,6 +35,7 @@ var codeNames = [...]string{
 	CodeOverload:    "overloaded",
 	CodeCompression: "bad compression",
 	CodeInternal:    "internal error",
+	CodeTLS:         "TLS mismatch",
 }
 
 // String returns a short English name, or the number of an unknown code.

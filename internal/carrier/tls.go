@@ -112,6 +112,13 @@ func (c *Carrier) StartTLS(ctx context.Context, config *tls.Config, client bool,
 	return nil
 }
 
+// Plain gives TLS up after a handshake that failed because the peer does not speak
+// it, so that it can be told in the clear.
+func (c *Carrier) Plain() {
+	c.tls = nil
+	c.werr = nil
+}
+
 // TLS returns the TLS connection, or nil in plaintext.
 func (c *Carrier) TLS() *tls.Conn { return c.tls }
 

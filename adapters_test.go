@@ -1,0 +1,86 @@
+package vstp_test
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/net/nettest"
+
+	"github.com/vstp-go/vstp"
+	"github.com/vstp-go/vstp/tlsvstp"
+)
+
+// A transport is one way to get two connected ends.
+type transport struct {
+	name    string
+	network string
+	tls     bool
+	config  vstp.Config
+}
+
+var transports = []transport{
+	{name: "tcp", network: "tcp"},
+	{name: "tcp-nocrc", network: "tcp", config: vstp.Config{Checksum: vstp.ChecksumOff}},
+	{name: "tcp-zstd", network: "tcp", config: vstp.Config{Compression: vstp.CompressionZstd}},
+	{name: "unix", network: "unix"},
+	{name: "tcp+TLS", network: "tcp", tls: true},
+}
+
+// configs returns the configurations of both sides.
+func (tr transport) configs(t testing.TB) (client, server *vstp.Config) {
+	c, s := tr.config, tr.config
+	if tr.tls {
+		cert, err := tlsvstp.SelfSigned(tlsvstp.DevOptions{Hosts: []string{"localhost", "127.0.0.1"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.TLS = &tls.Config{RootCAs: cert.Pool, ServerName: "localhost"}
+		s.TLS = &tls.Config{Certificates: []tls.Certificate{cert.Certificate}}
+	}
+	return &c, &s
+}
+
+// listen returns a listener and a function that dials it.
+func (tr transport) listen(t testing.TB) (net.Listener, func() (net.Conn, error)) {
+	cc, sc := tr.configs(t)
+	address := "127.0.0.1:0"
+	if tr.network == "unix" {
+		address = filepath.Join(t.TempDir(), "s")
+	}
+	ln, err := (&vstp.ListenConfig{Config: sc}).Listen(context.Background(), tr.network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ln, func() (net.Conn, error) {
+		return (&vstp.Dialer{Config: cc}).Dial(tr.network, ln.Addr().String())
+	}
+}
+
+// pipe makes two connected ends, for nettest.
+func (tr transport) pipe(t testing.TB) nettest.MakePipe {
+	ln, dial := tr.listen(t)
+	t.Cleanup(func() { ln.Close() })
+	return func() (c1, c2 net.Conn, stop func(), err error) {
+		c1, err = dial()
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		c2, err = ln.Accept()
+		if err != nil {
+			c1.Close()
+			return nil, nil, nil, err
+		}
+		return c1, c2, func() { c1.Close(); c2.Close() }, nil
+	}
+}
+
+func TestConn(t *testing.T) {
+	for _, tr := range transports {
+		t.Run(tr.name, func(t *testing.T) {
+			nettest.TestConn(t, tr.pipe(t))
+		})
+	}
+}

@@ -1,0 +1,175 @@
+package stream
+
+import (
+	"io"
+	"time"
+
+	"github.com/vstp-go/vstp/framing"
+	"github.com/vstp-go/vstp/internal/handshake"
+)
+
+// drainBuffer is the size of the buffer with which a closed session reads what the
+// peer still sends.
+const drainBuffer = 4 << 10
+
+// Close ends the session. What Write and SendMessage have accepted is handed to the
+// carrier, with BYE behind it, which takes at most Config.Linger; the error is
+// ErrUnsent if that was not enough. What the peer still sends is read and dropped in
+// the background for as long again, because closing a TCP connection with unread
+// data in it would destroy what is on its way to the peer.
+func (s *Session) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	close(s.done)
+	s.stopService()
+	s.changed()
+	established := s.hsDone.Load()
+	if established {
+		s.armRead(aLongTimeAgo)
+		s.armWrite(aLongTimeAgo)
+	}
+	s.mu.Unlock()
+	if !established {
+		s.hsOnce.Do(func() {
+			s.hsErr = errClosed
+			close(s.hsCh)
+		})
+		return s.car.Close()
+	}
+	return s.end(nil)
+}
+
+// CloseWithError ends the session and tells the peer why, with an ERR frame.
+func (s *Session) CloseWithError(code framing.ErrorCode, reason string) error {
+	if !s.hsDone.Load() {
+		return s.Close()
+	}
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	close(s.done)
+	s.stopService()
+	s.changed()
+	s.armRead(aLongTimeAgo)
+	s.armWrite(aLongTimeAgo)
+	s.mu.Unlock()
+	return s.end(&handshake.Error{Code: code, Reason: reason})
+}
+
+// fail ends the session because of err. If local is not nil the peer is told; an ERR
+// of the peer's is not answered.
+func (s *Session) fail(err error, local *handshake.Error) {
+	s.mu.Lock()
+	s.endReading(err)
+	if s.werr == nil || s.werr == ErrWriteClosed || s.werr == ErrPeerClosed {
+		s.werr = err
+	}
+	s.stopService()
+	closed := s.closed
+	if !closed {
+		s.armRead(aLongTimeAgo)
+		s.armWrite(aLongTimeAgo)
+	}
+	s.mu.Unlock()
+	if closed {
+		return // Close is at it
+	}
+	if local == nil {
+		s.endOnce.Do(func() { s.car.Close() })
+		return
+	}
+	go s.end(local)
+}
+
+// end ends the carrier, once: with BYE, or with ERR if cause is not nil.
+func (s *Session) end(cause *handshake.Error) (err error) {
+	s.endOnce.Do(func() {
+		if s.cfg.Linger <= 0 {
+			err = s.car.Close()
+			return
+		}
+		limit := time.Now().Add(s.cfg.Linger)
+		if err = s.endWriting(cause, limit); err != nil || !s.car.CloseWrite() {
+			s.car.Close()
+			return
+		}
+		go s.drain(limit)
+	})
+	return err
+}
+
+// endWriting sends the last frame, and before it what is left over. It takes wtok
+// and keeps it.
+func (s *Session) endWriting(cause *handshake.Error, limit time.Time) error {
+	o := &op{closing: true, limit: limit, limitErr: ErrUnsent}
+	if _, err := s.acquire(s.wtok, o, nil); err != nil {
+		return err
+	}
+	var b []byte
+	switch {
+	case cause != nil:
+		b, _ = handshake.AppendErr(nil, cause.Code, cause.Reason, nil)
+	case s.result.Legacy:
+		b = s.appendControl(nil, framing.TypeBye, nil, nil)
+	default:
+		b = s.appendControl(nil, framing.TypeBye, framing.Header{{Key: framing.KeyClose}}, nil)
+	}
+	sent := false
+	for {
+		if err := s.holdWrite(o); err != nil {
+			return err
+		}
+		var err error
+		if !sent {
+			s.mu.Lock()
+			s.ctl.ping, s.ctl.bye = 0, false // of no use any more
+			s.mu.Unlock()
+			if err = s.writeControl(); err == nil {
+				err = s.car.WriteFrame(b, nil, nil)
+				sent = err == nil
+			}
+		}
+		if err == nil {
+			err = s.car.Flush()
+		}
+		if err == nil || !isTimeout(err) {
+			if err != nil && s.peerGone() {
+				err = nil // nobody is left to be told
+			}
+			return err
+		}
+	}
+}
+
+// peerGone reports whether the carrier has ended from the other side.
+func (s *Session) peerGone() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rerr != nil || s.peerBye
+}
+
+// drain reads and drops what the peer still sends, until it ends its side, then
+// closes the carrier.
+func (s *Session) drain(limit time.Time) {
+	defer s.car.Close()
+	o := &op{closing: true, limit: limit, limitErr: ErrUnsent}
+	if _, err := s.acquire(s.rtok, o, nil); err != nil {
+		return
+	}
+	s.mu.Lock()
+	ended := s.rerr == io.EOF || s.rerr == io.ErrUnexpectedEOF
+	s.rheld = nil
+	s.mu.Unlock()
+	if ended {
+		return
+	}
+	s.car.SetReadDeadline(limit)
+	s.car.Discard(make([]byte, drainBuffer))
+}

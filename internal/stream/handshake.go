@@ -1,0 +1,274 @@
+package stream
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"time"
+
+	"github.com/vstp-go/vstp/framing"
+	"github.com/vstp-go/vstp/internal/handshake"
+	"github.com/vstp-go/vstp/tlsvstp"
+)
+
+// errClosed is net.ErrClosed: this side has closed the session.
+var errClosed = net.ErrClosed
+
+// Handshake runs the handshake if it has not run yet, and returns its result. When
+// ctx ends first the session is over, as with crypto/tls.
+func (s *Session) Handshake(ctx context.Context) error {
+	s.startHandshake()
+	select {
+	case <-s.hsCh:
+	case <-ctx.Done():
+		select {
+		case <-s.hsCh: // it was faster
+			return s.hsErr
+		default:
+		}
+		s.car.Close()
+		<-s.hsCh
+		if s.hsErr != nil {
+			return context.Cause(ctx)
+		}
+	}
+	return s.hsErr
+}
+
+// startHandshake runs it in a goroutine of its own, so that callers can wait with
+// deadlines and contexts of theirs, none of which can break it.
+func (s *Session) startHandshake() {
+	s.hsOnce.Do(func() { go s.runHandshake() })
+}
+
+// ready waits for the end of the handshake, for as long as o allows.
+func (s *Session) ready(o *op) error {
+	if s.hsDone.Load() {
+		return nil
+	}
+	s.startHandshake()
+	if _, err := s.acquire(nil, o, s.hsCh); err != nil {
+		return err
+	}
+	return s.hsErr
+}
+
+func (s *Session) runHandshake() {
+	defer close(s.hsCh)
+	ctx := context.Background()
+	if d := s.cfg.HandshakeTimeout; d > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, d, ErrHandshakeTimeout)
+		defer cancel()
+		limit, _ := ctx.Deadline()
+		s.mu.Lock()
+		if !s.closed {
+			s.armRead(limit)
+			s.armWrite(limit)
+		}
+		s.mu.Unlock()
+	}
+	err := s.negotiate(ctx)
+	s.mu.Lock()
+	if err == nil && s.closed {
+		err = errClosed
+	}
+	if err == nil {
+		s.armRead(time.Time{})
+		s.armWrite(time.Time{})
+		s.sum = s.result.Checksum
+		s.hsDone.Store(true)
+		s.startService()
+		s.mu.Unlock()
+		return
+	}
+	if s.closed {
+		err = errClosed
+	} else if ctx.Err() != nil || isTimeout(err) {
+		err = context.Cause(ctx)
+		if err == nil {
+			err = ErrHandshakeTimeout
+		}
+	}
+	s.hsErr = err
+	s.rerr, s.werr = err, err
+	s.changed()
+	s.mu.Unlock()
+	if s.cfg.Client || !s.sayWhy(err) {
+		s.car.Close()
+	}
+}
+
+// sayWhy tells the client why the handshake failed, where that helps, and ends the
+// carrier in a way that lets it arrive. It reports whether it did so.
+func (s *Session) sayWhy(err error) bool {
+	var local *handshake.Error
+	var refusal *Refusal
+	var b []byte
+	switch {
+	case errors.As(err, &refusal):
+		b, err = handshake.AppendErr(nil, framing.CodeRefused, refusal.Reason, refusal.Header)
+		if err != nil {
+			b, err = handshake.AppendErr(nil, framing.CodeRefused, refusal.Reason, nil)
+		}
+	case errors.As(err, &local):
+		b, err = handshake.AppendErr(nil, local.Code, local.Reason, nil)
+	case errors.Is(err, ErrTLSRequired), errors.Is(err, ErrNotTLS):
+		// Cleartext for a peer that reads cleartext, and a record that is none for
+		// one that reads TLS: both then know.
+		b, err = handshake.AppendErr(nil, framing.CodeTLS, "", nil)
+		s.car.Plain()
+	case errors.Is(err, ErrHandshakeTimeout):
+		b, err = handshake.AppendErr(nil, framing.CodeTimeout, "handshake", nil)
+	default:
+		return false
+	}
+	if err != nil {
+		return false
+	}
+	// Something so small goes at once or not at all.
+	s.car.SetWriteDeadline(time.Now().Add(min(s.cfg.Linger, time.Second)))
+	if s.car.WriteFrame(b, nil, nil) != nil || s.car.Flush() != nil || !s.car.CloseWrite() {
+		return false
+	}
+	go func() {
+		s.car.SetReadDeadline(time.Now().Add(s.cfg.Linger))
+		s.car.Discard(make([]byte, drainBuffer))
+		s.car.Close()
+	}()
+	return true
+}
+
+func (s *Session) negotiate(ctx context.Context) error {
+	if s.cfg.Err != nil {
+		return s.cfg.Err
+	}
+	if s.cfg.TLS != nil {
+		if err := s.startTLS(ctx); err != nil {
+			return err
+		}
+	}
+	mode := framing.TrailerByFlag
+	switch {
+	case !s.cfg.Client:
+		mode = framing.TrailerSniff
+	case s.cfg.Legacy:
+		mode = framing.TrailerAlways
+	}
+	s.rd.Init((*source)(s), int(s.cfg.Params.MaxFrame), mode)
+	if s.cfg.Client {
+		return s.negotiateClient()
+	}
+	return s.negotiateServer(ctx)
+}
+
+func (s *Session) startTLS(ctx context.Context) error {
+	err := s.car.StartTLS(ctx, s.cfg.TLS, s.cfg.Client, s.kick)
+	if err != nil {
+		var rec tls.RecordHeaderError
+		if errors.As(err, &rec) {
+			return ErrNotTLS
+		}
+		if err == io.EOF {
+			return io.ErrUnexpectedEOF
+		}
+		return err
+	}
+	return tlsvstp.VerifyState(s.car.TLS().ConnectionState())
+}
+
+func (s *Session) negotiateClient() error {
+	if s.cfg.Legacy {
+		s.result = handshake.LegacyResult()
+		return nil
+	}
+	m := handshake.NewClient(s.cfg.Params)
+	b, err := m.AppendHello(nil)
+	if err != nil {
+		return err
+	}
+	if err := s.sendNow(b); err != nil {
+		return err
+	}
+	f, _, err := s.firstFrame()
+	if err != nil {
+		return s.explain(violation(err))
+	}
+	s.result, err = m.Receive(f)
+	var remote *handshake.RemoteError
+	if errors.As(err, &remote) && remote.Code == framing.CodeTLS {
+		return ErrTLSRequired
+	}
+	return err
+}
+
+func (s *Session) negotiateServer(ctx context.Context) error {
+	f, fixed, err := s.firstFrame()
+	if err != nil {
+		return s.explain(violation(err))
+	}
+	m := handshake.NewServer(s.cfg.Params)
+	hello, err := m.Receive(f)
+	if err != nil {
+		return err
+	}
+	var extra framing.Header
+	if s.cfg.Verify != nil {
+		extra, err = s.cfg.Verify(ctx, s, hello)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			var r *Refusal
+			if !errors.As(err, &r) {
+				err = &Refusal{} // why is not for the client's eyes
+			}
+			return err
+		}
+	}
+	b, result, err := m.AppendWelcome(nil, s.cfg.NewSessionID(), extra)
+	if err != nil {
+		return err
+	}
+	s.result = result
+	if result.Legacy {
+		if f.Type == framing.TypeHello {
+			return nil
+		}
+		// The frame has been read but not acted upon.
+		s.stats.framesIn.Add(1)
+		return s.begin(fixed, f.Header)
+	}
+	s.rd.SetTrailer(framing.TrailerByFlag)
+	return s.sendNow(b)
+}
+
+// sendNow sends a frame during the handshake.
+func (s *Session) sendNow(b []byte) error {
+	if err := s.car.WriteFrame(b, nil, nil); err != nil {
+		return err
+	}
+	s.stats.framesOut.Add(1)
+	s.stats.wireOut.Add(uint64(len(b)))
+	return s.car.Flush()
+}
+
+// firstFrame reads the peer's first frame whole. Its header is a copy, as reading the
+// payload may move the original.
+func (s *Session) firstFrame() (framing.Frame, framing.Fixed, error) {
+	fixed, h, err := s.rd.Next()
+	if err != nil {
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		return framing.Frame{}, fixed, err
+	}
+	h = append(framing.RawHeader(nil), h...)
+	p, err := s.rd.Payload()
+	if err == nil {
+		err = h.Validate()
+	}
+	return framing.Frame{Type: fixed.Type, Flags: fixed.Flags, Header: h, Payload: p}, fixed, err
+}
