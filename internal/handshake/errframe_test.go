@@ -61,7 +61,7 @@ func TestErrReason(t *testing.T) {
 	}
 }
 
-// TestErrAccepted: "An ERR is accepted whatever it looks like", §5.8.
+// TestErrAccepted: "An ERR is accepted whatever its content looks like", §5.8.
 func TestErrAccepted(t *testing.T) {
 	tests := []struct {
 		name string
