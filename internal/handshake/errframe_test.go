@@ -29,6 +29,17 @@ func TestErrRoundTrip(t *testing.T) {
 	}
 }
 
+// TestErrNoCode: "the code counts as 0, which is never sent", §5.8.
+func TestErrNoCode(t *testing.T) {
+	b, err := AppendErr(nil, 0, "x", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := parse(t, b).Header.Lookup(framing.KeyCode); ok {
+		t.Fatalf("%x", b)
+	}
+}
+
 // TestErrReason: "UTF-8, at most 1,024 bytes", cut between two characters, §5.8.
 func TestErrReason(t *testing.T) {
 	n := framing.MaxReasonLen

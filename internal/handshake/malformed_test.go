@@ -83,6 +83,9 @@ func TestMalformedHello(t *testing.T) {
 		check(b.name, b.code, handshakeFrame(t, framing.TypeHello, framing.Header{f1(framing.KeyVersions, b.value)}))
 	}
 
+	check("versions twice, the second unknown", framing.CodeProtocol,
+		handshakeFrame(t, framing.TypeHello, framing.Header{versions1, varints(framing.KeyVersions, 2)}))
+
 	good := handshakeFrame(t, framing.TypeHello, framing.Header{versions1})
 	for flags := range 256 {
 		if f := good; flags != int(framing.FlagCRC) {

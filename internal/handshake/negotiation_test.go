@@ -67,6 +67,7 @@ func TestNegotiation(t *testing.T) {
 		{name: "idle, server less", c: Params{Idle: time.Minute}, s: Params{Idle: time.Second}, want: Result{Version: 1, Idle: time.Second}},
 		{name: "idle, negative", c: Params{Idle: -1}, s: Params{Idle: -time.Hour}, want: Result{Version: 1}},
 		{name: "idle, rounded up", c: Params{Idle: 1}, s: Params{Idle: 1500 * time.Microsecond}, want: Result{Version: 1, Idle: time.Millisecond}},
+		{name: "idle, one and a half", c: Params{Idle: 1500 * time.Microsecond}, s: Params{}, want: Result{Version: 1, Idle: 2 * time.Millisecond}},
 		{name: "idle, the longest", c: Params{Idle: math.MaxInt64}, s: Params{}, want: Result{Version: 1, Idle: MaxIdle * time.Millisecond}},
 	}
 	for _, tt := range tests {
@@ -107,6 +108,15 @@ func TestLimits(t *testing.T) {
 	}
 	if MinMaxFrame != 131086 {
 		t.Error("MinMaxFrame is not that of §2.6")
+	}
+}
+
+// TestMostMetadata: HELLO and WELCOME take "at most 1,024 fields", §4, and so many.
+func TestMostMetadata(t *testing.T) {
+	cr, sr, h, err := run(t, Params{Checksum: true, Header: make(framing.Header, MaxFields-1)},
+		Params{Header: make(framing.Header, MaxFields-2)})
+	if err != nil || len(cr.PeerHeader) != MaxFields-2 || len(sr.PeerHeader) != MaxFields-1 || len(h.Header) != MaxFields-1 {
+		t.Fatalf("%d, %d and %d fields, %v", len(cr.PeerHeader), len(sr.PeerHeader), len(h.Header), err)
 	}
 }
 

@@ -93,7 +93,7 @@ func (s *Server) receiveHello(f *framing.Frame) error {
 		PeerHeader:     p.Header,
 	}
 	for _, c := range p.Compression {
-		if c != 0 && slices.Contains(s.p.Compression, c) {
+		if slices.Contains(s.p.Compression, c) {
 			s.result.Compression = c
 			break
 		}
