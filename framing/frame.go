@@ -27,7 +27,7 @@ type Fixed struct {
 	PayloadLen int64 // at most MaxPayloadLen; claimed by the peer, so no size to allocate by
 }
 
-// A Trailer says when a frame ends in a CRC. PROTOCOL §2.4.
+// A Trailer says when a frame ends in a CRC. PROTOCOL §2.5.
 type Trailer uint8
 
 // The trailer rules.

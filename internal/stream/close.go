@@ -81,7 +81,7 @@ func (s *Session) fail(err error, local *handshake.Error) {
 	if closed {
 		return // Close is at it
 	}
-	if local == nil {
+	if local == nil || s.result.Legacy { // the crate would take ERR for data
 		s.endOnce.Do(func() { s.car.Close() })
 		return
 	}
@@ -114,10 +114,10 @@ func (s *Session) endWriting(cause *handshake.Error, limit time.Time) error {
 	}
 	var b []byte
 	switch {
-	case cause != nil:
-		b, _ = handshake.AppendErr(nil, cause.Code, cause.Reason, nil)
 	case s.result.Legacy:
 		b = s.appendControl(nil, framing.TypeBye, nil, nil)
+	case cause != nil:
+		b, _ = handshake.AppendErr(nil, cause.Code, cause.Reason, nil)
 	default:
 		b = s.appendControl(nil, framing.TypeBye, framing.Header{{Key: framing.KeyClose}}, nil)
 	}

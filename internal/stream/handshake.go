@@ -267,7 +267,7 @@ func (s *Session) firstFrame() (framing.Frame, framing.Fixed, error) {
 	}
 	h = append(framing.RawHeader(nil), h...)
 	p, err := s.rd.Payload()
-	if err == nil {
+	if err == nil && fixed.Type != framing.TypeErr { // an ERR is taken as it comes
 		err = h.Validate()
 	}
 	return framing.Frame{Type: fixed.Type, Flags: fixed.Flags, Header: h, Payload: p}, fixed, err

@@ -18,6 +18,15 @@ type Message struct {
 	ReqAck  bool
 }
 
+// fieldCost is what a decoded header field takes beside its bytes: two strings.
+const fieldCost = 32
+
+// cost returns the memory that m takes while it is queued. A header of many empty
+// fields is many times larger decoded than on the wire.
+func (m *Message) cost() int {
+	return len(m.Payload) + m.Header.EncodedLen() + fieldCost*len(m.Header)
+}
+
 // A partial is a message of which fragments have arrived. PROTOCOL §5.3.
 type partial struct {
 	open   bool
@@ -158,7 +167,7 @@ func (s *Session) queueFull() bool {
 func (s *Session) enqueue(m *Message, id uint64) {
 	s.mu.Lock()
 	s.msgs = append(s.msgs, m)
-	s.msgBytes += len(m.Payload)
+	s.msgBytes += m.cost()
 	if m.ReqAck {
 		s.ctl.acks = append(s.ctl.acks, id)
 	}
@@ -177,7 +186,7 @@ func (s *Session) popMessage() *Message {
 	if len(s.msgs) == 0 {
 		s.msgs = nil
 	}
-	s.msgBytes -= len(m.Payload)
+	s.msgBytes -= m.cost()
 	s.changed() // there is room again
 	return m
 }

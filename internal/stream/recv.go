@@ -174,7 +174,7 @@ func (s *Session) beginData(h framing.RawHeader) error {
 	case framing.KeyMessage:
 	case framing.KeyCancel:
 		id, n := framing.ConsumeVarint(value)
-		if n != len(value) || n <= 0 || c.left != 0 {
+		if n != len(value) || n <= 0 || c.left != 0 || c.flags&(framing.FlagReqAck|framing.FlagFrag) != 0 {
 			return protocolError(framing.CodeProtocol, "malformed cancellation")
 		}
 		c.kind, c.id = kindControl, id
@@ -203,7 +203,7 @@ func (s *Session) beginData(h framing.RawHeader) error {
 	if n > 0 {
 		c.offset, m = framing.ConsumeVarint(value[n:])
 	}
-	if n <= 0 || m <= 0 || n+m != len(value) {
+	if n <= 0 || m <= 0 || n+m != len(value) || c.left == 0 {
 		return protocolError(framing.CodeProtocol, "malformed fragment")
 	}
 	if c.offset > 0 {
