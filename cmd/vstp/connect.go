@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/vstp-go/vstp"
+)
+
+// dial connects and finishes the handshake, all within --timeout.
+func (f *netFlags) dial(ctx context.Context, config *vstp.Config, addr string) (*vstp.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, f.timeout)
+	defer cancel()
+	c, err := (&vstp.Dialer{Config: config}).DialContext(ctx, f.network, addr)
+	if err != nil {
+		return nil, err
+	}
+	return c.(*vstp.Conn), nil
+}
+
+// listen announces on addr.
+func (f *netFlags) listen(ctx context.Context, config *vstp.Config, addr string) (net.Listener, error) {
+	return (&vstp.ListenConfig{Config: config}).Listen(ctx, f.network, addr)
+}
+
+// describe names how a connection runs: "tcp+tls to 192.0.2.1:6969".
+func describe(c *vstp.Conn) string {
+	st := c.ConnectionState()
+	return fmt.Sprintf("%s to %s", st.Carrier, c.RemoteAddr())
+}
+
+// An acceptLoop serves the connections of a listener, at most max at a time.
+type acceptLoop struct {
+	max   int
+	grace time.Duration // how long connections may go on once the loop is to end
+
+	// handle serves one connection and closes it. Its context ends when the loop is
+	// to end.
+	handle func(ctx context.Context, c net.Conn)
+}
+
+// run accepts connections until ctx ends, then waits until those at work are done or
+// the time of grace is over, and closes what is left.
+func (l *acceptLoop) run(ctx context.Context, ln net.Listener) error {
+	stop := context.AfterFunc(ctx, func() { ln.Close() })
+	defer stop()
+	defer ln.Close()
+	var (
+		mu    sync.Mutex
+		open  = map[net.Conn]bool{}
+		wg    sync.WaitGroup
+		slots = make(chan struct{}, l.max)
+		cause error
+	)
+	for {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+		}
+		c, err := ln.Accept()
+		if err != nil {
+			if ctx.Err() == nil || !errors.Is(err, net.ErrClosed) {
+				cause = err
+			}
+			break
+		}
+		mu.Lock()
+		open[c] = true
+		mu.Unlock()
+		wg.Go(func() {
+			defer func() {
+				c.Close()
+				mu.Lock()
+				delete(open, c)
+				mu.Unlock()
+				<-slots
+			}()
+			l.handle(ctx, c)
+		})
+	}
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+	timer := time.NewTimer(l.grace)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return cause
+	case <-timer.C:
+	}
+	mu.Lock()
+	for c := range open {
+		c.Close()
+	}
+	mu.Unlock()
+	<-done
+	return cause
+}
