@@ -91,7 +91,7 @@ func (c *controller) runGroup(ctx context.Context, g *group) error {
 	start, stat := time.Now(), readCPUStat()
 	if g.Spec.Test == "rr" && c.options.spin {
 		s := spec{Role: "spin", GiveUp: time.Hour}
-		w, err := startWorker(ctx, &s)
+		w, err := startWorker(ctx, &s, nil)
 		if err != nil {
 			return err
 		}
@@ -168,7 +168,7 @@ func (c *controller) runCell(ctx context.Context, s spec, name string) (values, 
 		s.Profile = filepath.Join(c.options.profileDir, newGroup(s, nil, 0).ID+"-"+name)
 	}
 	s.Role = "server"
-	server, err := startWorker(ctx, &s)
+	server, err := c.start(ctx, &s)
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +179,7 @@ func (c *controller) runCell(ctx context.Context, s spec, name string) (values, 
 	}
 	s.Role = "client"
 	s.Addrs = ready.Addrs
-	client, err := startWorker(ctx, &s)
+	client, err := c.start(ctx, &s)
 	if err != nil {
 		return nil, err
 	}
@@ -223,16 +223,26 @@ type worker struct {
 	ended  bool
 }
 
-func startWorker(ctx context.Context, s *spec) (*worker, error) {
+// start starts a server or a client, under the command of -wrap if there is one.
+func (c *controller) start(ctx context.Context, s *spec) (*worker, error) {
+	var wrap []string
+	for _, f := range strings.Fields(c.options.wrap) {
+		wrap = append(wrap, strings.ReplaceAll(f, "%", newGroup(*s, nil, 0).ID+"-"+s.Contender+"-"+s.Role))
+	}
+	return startWorker(ctx, s, wrap)
+}
+
+func startWorker(ctx context.Context, s *spec, wrap []string) (*worker, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
+	args := append(wrap, exe)
 	text, err := json.Marshal(s)
 	if err != nil {
 		return nil, err
 	}
-	w := &worker{cmd: exec.CommandContext(ctx, exe), stderr: new(tailBuffer)}
+	w := &worker{cmd: exec.CommandContext(ctx, args[0], args[1:]...), stderr: new(tailBuffer)}
 	w.cmd.Env = append(os.Environ(), workerEnv+"="+string(text))
 	w.cmd.Stderr = w.stderr
 	w.cmd.WaitDelay = 5 * time.Second

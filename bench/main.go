@@ -28,7 +28,7 @@ type options struct {
 	idle, idleRounds  int
 	allocs            int
 	spin              bool
-	profileDir        string
+	profileDir, wrap  string
 	jsonFile, outFile string
 	quiet             bool
 }
@@ -109,6 +109,7 @@ func parseFlags(args []string) (*options, error) {
 	fs.IntVar(&o.allocs, "allocs", 5000, "round trips of the allocs test")
 	fs.BoolVar(&o.spin, "spin", canSpin, "keep the CPUs awake with an idle-priority process during round trips")
 	fs.StringVar(&o.profileDir, "profile", "", "write CPU profiles of all workers to this directory")
+	fs.StringVar(&o.wrap, "wrap", "", "run servers and clients under this command; % in it is replaced by test, contender and role")
 	fs.StringVar(&o.jsonFile, "json", "", "write all figures to this file")
 	fs.StringVar(&o.outFile, "out", "", "write the report to this file too")
 	fs.BoolVar(&o.quiet, "quiet", false, "no progress on standard error")
