@@ -107,6 +107,11 @@ An ADDRESS is HOST, HOST:PORT or :PORT; the port is 6969 where none is given. Wi
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
+		newServe(o),
+		newGet(o),
+		newPut(o),
+		newPipe(o),
+		newPing(o),
 		newCert(o),
 		newDecode(o),
 	)

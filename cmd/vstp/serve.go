@@ -20,7 +20,7 @@ import (
 // serveFlags are the flags of serve.
 type serveFlags struct {
 	*netFlags
-	listen   string
+	addr     string
 	writable bool
 	maxConns int
 	maxSize  int64
@@ -53,7 +53,7 @@ have a certificate.`,
 	}
 	f.netFlags = addNetFlags(cmd, o, listens)
 	fs := cmd.Flags()
-	fs.StringVarP(&f.listen, "listen", "l", ":"+vstp.DefaultPort, "`address` to listen on")
+	fs.StringVarP(&f.addr, "listen", "l", ":"+vstp.DefaultPort, "`address` to listen on")
 	fs.BoolVarP(&f.writable, "writable", "w", false, "allow put")
 	fs.IntVar(&f.maxConns, "max-conns", 256, "connections served at a time; more wait")
 	fs.Int64Var(&f.maxSize, "max-size", 0, "largest file accepted, in `bytes`; 0 for any")
@@ -76,7 +76,7 @@ func (f *serveFlags) run(ctx context.Context, dir string, stderr io.Writer) erro
 		return err
 	}
 	defer root.Close()
-	ln, err := f.listen(ctx, config, f.listen)
+	ln, err := f.listen(ctx, config, f.addr)
 	if err != nil {
 		return err
 	}

@@ -128,13 +128,19 @@ func (c *Client) check(e Entry) error {
 	return nil
 }
 
-// Mkdir makes a directory on the server, or gives mode to one that exists.
-func (c *Client) Mkdir(ctx context.Context, path string, mode uint32) error {
-	if err := c.send(ctx, opMkdir, body{Path: path, Mode: mode}); err != nil {
-		return c.reason(err)
+// Mkdirs makes directories on the server, or gives their modes to those that exist.
+func (c *Client) Mkdirs(ctx context.Context, dirs []Entry) error {
+	for sent, settled := 0, 0; settled < len(dirs); settled++ {
+		for ; sent < len(dirs) && sent-settled < Window; sent++ {
+			if err := c.send(ctx, opMkdir, body{Path: dirs[sent].Path, Mode: dirs[sent].Mode}); err != nil {
+				return c.reason(err)
+			}
+		}
+		if _, err := c.expect(ctx, opStored); err != nil {
+			return fmt.Errorf("%s: %w", dirs[settled].Path, err)
+		}
 	}
-	_, err := c.expect(ctx, opStored)
-	return err
+	return nil
 }
 
 // finish records the end of a file. It returns err if the connection is unusable.
@@ -203,11 +209,16 @@ func (c *Client) reason(err error) error {
 // Same reports whether a file is what e says, as far as size and time tell. Some file
 // systems keep whole seconds only.
 func Same(e Entry, info os.FileInfo) bool {
-	if e.Dir || !info.Mode().IsRegular() || info.Size() != e.Size {
+	return info.Mode().IsRegular() && SameEntry(e, Entry{Size: info.Size(), MTime: info.ModTime().UnixNano()})
+}
+
+// SameEntry is Same for two entries.
+func SameEntry(a, b Entry) bool {
+	if a.Dir || b.Dir || a.Size != b.Size {
 		return false
 	}
-	a, b := e.ModTime(), info.ModTime()
-	return a.Equal(b) || (a.Nanosecond() == 0 || b.Nanosecond() == 0) && a.Unix() == b.Unix()
+	ta, tb := a.ModTime(), b.ModTime()
+	return ta.Equal(tb) || (ta.Nanosecond() == 0 || tb.Nanosecond() == 0) && ta.Unix() == tb.Unix()
 }
 
 // rewind puts f and its hash back to the start.

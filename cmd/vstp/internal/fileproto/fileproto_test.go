@@ -315,7 +315,7 @@ func TestServerRefuses(t *testing.T) {
 			_, err = c.List(ctx, p)
 			require.Error(t, err)
 		}
-		require.Error(t, c.Mkdir(ctx, "../x", 0o700))
+		require.Error(t, c.Mkdirs(ctx, []Entry{{Path: "../x"}}))
 		// The connection has survived all of this, content of refused puts included.
 		require.NoError(t, c.Get(ctx, r.root, []File{{Remote: "file", Local: "out"}}))
 
@@ -323,7 +323,7 @@ func TestServerRefuses(t *testing.T) {
 		for _, local := range []string{"small", "large"} {
 			require.Equal(t, CodeReadOnly, code(c.Put(ctx, r.root, []File{{Remote: "new", Local: local}})))
 		}
-		require.Equal(t, CodeReadOnly, code(c.Mkdir(ctx, "new", 0o700)))
+		require.Equal(t, CodeReadOnly, code(c.Mkdirs(ctx, []Entry{{Path: "new"}})))
 		r.server.Writable, r.server.MaxSize = true, 4
 		for _, local := range []string{"small", "large"} {
 			require.Equal(t, CodeTooLarge, code(c.Put(ctx, r.root, []File{{Remote: "new", Local: local}})))
@@ -407,9 +407,9 @@ func paths(entries []Entry) (p []string) {
 func TestMkdir(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.run(func(c *Client, _ *fakeConn) {
-		require.NoError(t, c.Mkdir(ctx, "a/b", 0o700))
-		require.NoError(t, c.Mkdir(ctx, "a/b", 0o750))
-		require.NoError(t, c.Mkdir(ctx, ".", 0o700))
+		require.NoError(t, c.Mkdirs(ctx, []Entry{{Path: "a/b", Mode: 0o700}}))
+		require.NoError(t, c.Mkdirs(ctx, []Entry{{Path: "a/b", Mode: 0o750}}))
+		require.NoError(t, c.Mkdirs(ctx, []Entry{{Path: ".", Mode: 0o700}}))
 	}))
 	info, err := os.Stat(filepath.Join(r.serverDir, "a/b"))
 	require.NoError(t, err)
