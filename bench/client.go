@@ -286,7 +286,9 @@ func clientIdle(s *spec, c *contender, e *env) (values, any, error) {
 		}
 	}
 	time.Sleep(100 * time.Millisecond)
-	return readMemory().perConn(start, s.Count), held, nil
+	v := readMemory().perConn(start, s.Count)
+	heapProfile(s)
+	return v, held, nil
 }
 
 func idleDial(c *contender, e *env, addr string) (stream, error) {

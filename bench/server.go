@@ -228,6 +228,7 @@ func (srv *server) finishIdle() (values, error) {
 	}
 	time.Sleep(100 * time.Millisecond)
 	v := readMemory().perConn(srv.start, srv.spec.Count)
+	heapProfile(srv.spec)
 	runtime.KeepAlive(srv.held)
 	return v, nil
 }

@@ -226,6 +226,19 @@ func (p *profile) stop() {
 	}
 }
 
+// heapProfile writes what is on the heap, beside the CPU profiles.
+func heapProfile(s *spec) {
+	if s.Profile == "" {
+		return
+	}
+	f, err := os.Create(filepath.Clean(s.Profile + "-" + s.Role + ".heap.pprof"))
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	pprof.WriteHeapProfile(f)
+}
+
 // A meter measures what this process used between start and stop.
 type meter struct {
 	at      time.Time
