@@ -78,8 +78,8 @@ func (c *Conn) Write(p []byte) (int, error) {
 }
 
 // ReadFrom writes what r gives until its end to the byte stream. It implements
-// [io.ReaderFrom]. An *os.File goes out by sendfile on a plaintext TCP or Unix
-// connection without checksum and compression.
+// [io.ReaderFrom]. An *os.File goes out by sendfile on a plaintext TCP connection
+// without checksum and compression.
 func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 	n, err := c.s.ReadFrom(r)
 	return n, c.opError("write", err)

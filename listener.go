@@ -159,7 +159,7 @@ func (l *Listener) begin(conn net.Conn) {
 		}
 		old := l.halfOpen.Remove(oldest).(*Conn)
 		l.log.Warn("vstp: too many unfinished handshakes, gave up the oldest", "remote", old.raddr)
-		old.s.Close() // not established: closes the socket, without waiting
+		go old.s.Close()
 	}
 	if l.closed {
 		l.mu.Unlock()
@@ -288,7 +288,7 @@ func (l *Listener) Close() error {
 	l.closed = true
 	close(l.done)
 	for e := l.halfOpen.Front(); e != nil; e = e.Next() {
-		e.Value.(*Conn).s.Close() // not established: does not wait
+		go e.Value.(*Conn).s.Close()
 	}
 	l.room.Broadcast()
 	l.mu.Unlock()

@@ -40,7 +40,6 @@ type Carrier struct {
 	writev bool // net.Buffers is a single writev on conn
 
 	// Owned by the writer.
-	join []byte    // header and payload of a small frame
 	iov  [3][]byte // backing store of bufs
 	bufs net.Buffers
 	rest []byte // what the socket has not taken yet of frames already accepted
@@ -122,16 +121,7 @@ func (c *Carrier) WriteFrame(head, payload, tail []byte) error {
 // writeVector hands a frame to the socket without copying the payload, where the
 // socket has writev.
 func (c *Carrier) writeVector(head, payload, tail []byte) error {
-	if len(payload) <= joinLimit {
-		c.join = append(append(append(c.join[:0], head...), payload...), tail...)
-		n, err := c.conn.Write(c.join)
-		err = c.wrote(n, err, c.join)
-		if cap(c.join) > 2*joinLimit {
-			c.join = nil // a large header block was in it
-		}
-		return err
-	}
-	if !c.writev {
+	if !c.writev || len(payload) <= joinLimit {
 		// One Write a frame, as some connections make a packet of each.
 		b := bufferPool.Get().(*[]byte)
 		*b = append(append(append((*b)[:0], head...), payload...), tail...)
@@ -179,6 +169,10 @@ func (c *Carrier) wrote(n int, err error, p []byte) error {
 
 // Pending reports whether accepted bytes wait for Flush.
 func (c *Carrier) Pending() bool { return len(c.rest) > 0 || c.tls != nil && c.seal.pending() }
+
+// Sealed reports whether TLS has something to send. Unlike Pending it may be called
+// by others than the writer.
+func (c *Carrier) Sealed() bool { return c.tls != nil && c.seal.pending() }
 
 // Flush sends what earlier calls have left over. After a timeout it can be called again.
 func (c *Carrier) Flush() error {
@@ -272,5 +266,6 @@ func (c *Carrier) RemoteAddr() net.Addr { return c.conn.RemoteAddr() }
 // isTimeout reports whether err is an expired deadline, after which a write can go on.
 func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
-// bufferPool holds the buffers in which sealed records wait for the socket.
+// bufferPool lends the buffers in which small frames are put together, and sealed
+// records wait for the socket.
 var bufferPool = sync.Pool{New: func() any { return new([]byte) }}

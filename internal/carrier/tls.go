@@ -68,6 +68,7 @@ func (t tlsSocket) Write(p []byte) (int, error) {
 	}
 	if s.buf == nil {
 		s.buf = bufferPool.Get().(*[]byte)
+		*s.buf = (*s.buf)[:0]
 	}
 	if len(*s.buf)+len(p) > maxSealed {
 		s.mu.Unlock()
@@ -142,7 +143,6 @@ func (c *Carrier) writeSealed(head, payload, tail []byte) error {
 		}
 		n, err := c.conn.Write(*b)
 		if err == nil {
-			*b = (*b)[:0]
 			bufferPool.Put(b)
 			continue
 		}
@@ -159,11 +159,10 @@ func (c *Carrier) writeSealed(head, payload, tail []byte) error {
 // one the header is a record of its own, which is cheaper than to copy the payload.
 func (c *Carrier) sealFrame(head, payload, tail []byte) error {
 	if len(payload) <= joinLimitTLS {
-		c.join = append(append(append(c.join[:0], head...), payload...), tail...)
-		_, err := c.tls.Write(c.join)
-		if cap(c.join) > 2*joinLimitTLS {
-			c.join = nil
-		}
+		b := bufferPool.Get().(*[]byte)
+		*b = append(append(append((*b)[:0], head...), payload...), tail...)
+		_, err := c.tls.Write(*b)
+		bufferPool.Put(b)
 		return err
 	}
 	for _, b := range [...][]byte{head, payload, tail} {

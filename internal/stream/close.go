@@ -160,16 +160,18 @@ func (s *Session) peerGone() bool {
 func (s *Session) drain(limit time.Time) {
 	defer s.car.Close()
 	o := &op{closing: true, limit: limit, limitErr: ErrUnsent}
+	// Whoever holds rtok is about to leave, and nobody after it reads the carrier.
 	if _, err := s.acquire(s.rtok, o, nil); err != nil {
 		return
 	}
 	s.mu.Lock()
 	ended := s.rerr == io.EOF || s.rerr == io.ErrUnexpectedEOF
-	s.rheld = nil
+	s.draining = true // from here on the read deadline is ours
+	s.car.SetReadDeadline(limit)
 	s.mu.Unlock()
+	<-s.rtok
 	if ended {
 		return
 	}
-	s.car.SetReadDeadline(limit)
 	s.car.Discard(make([]byte, drainBuffer))
 }

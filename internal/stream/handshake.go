@@ -93,8 +93,8 @@ func (s *Session) runHandshake() {
 		}
 	}
 	s.hsErr = err
-	s.rerr, s.werr = err, err
-	s.changed()
+	s.endReading(err)
+	s.werr = err
 	s.mu.Unlock()
 	if s.cfg.Client || !s.sayWhy(err) {
 		s.car.Close()
@@ -181,6 +181,7 @@ func (s *Session) startTLS(ctx context.Context) error {
 
 func (s *Session) negotiateClient() error {
 	if s.cfg.Legacy {
+		s.nextID = 1 // as the crate counts
 		s.result = handshake.LegacyResult()
 		return nil
 	}
@@ -234,6 +235,7 @@ func (s *Session) negotiateServer(ctx context.Context) error {
 	}
 	s.result = result
 	if result.Legacy {
+		s.nextID = 1 // as the crate counts
 		if f.Type == framing.TypeHello {
 			return nil
 		}

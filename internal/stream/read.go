@@ -43,9 +43,22 @@ func (q *byteQueue) read(p []byte) int {
 
 // Read reads bytes of the peer's stream, as net.Conn.
 func (s *Session) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, s.check(&s.readOp)
+	}
 	n, err := s.readWith(p)
 	s.stats.bytesIn.Add(uint64(n))
 	return n, err
+}
+
+// check returns the error of a call that has nothing to wait for.
+func (s *Session) check(o *op) error {
+	if err := s.ready(o); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.expired(o)
 }
 
 // readWith is Read; with an empty p it returns 0, nil as soon as a Read would
@@ -95,6 +108,9 @@ func (s *Session) readStream(p []byte) (int, error) {
 		}
 		if s.sbuf.len() > 0 {
 			return s.readBuffered(p), nil
+		}
+		if s.readEnded.Load() {
+			return 0, s.readError()
 		}
 		switch s.cur.kind {
 		case kindNone:

@@ -41,12 +41,6 @@ const (
 
 // next reads the header of the next frame into s.cur. The errors are those of pump.
 func (s *Session) next() error {
-	s.mu.Lock()
-	err := s.rerr
-	s.mu.Unlock()
-	if err != nil {
-		return err
-	}
 	f, h, err := s.rd.Next()
 	if err == nil {
 		s.stats.framesIn.Add(1)
@@ -96,8 +90,16 @@ func (s *Session) receiveFailed(err error) error {
 func (s *Session) endReading(err error) {
 	if s.rerr == nil {
 		s.rerr = err
+		s.readEnded.Store(true)
 	}
 	s.changed()
+}
+
+// readError returns the error that has ended reading.
+func (s *Session) readError() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rerr
 }
 
 // begin looks at the header of a frame. The header block h is valid until the next
@@ -283,6 +285,9 @@ func legacyID(h framing.Header) (uint64, bool) {
 // or brought further. Errors that are no timeout and not errStalled are final and
 // in s.rerr.
 func (s *Session) pump() error {
+	if s.readEnded.Load() {
+		return s.readError()
+	}
 	switch s.cur.kind {
 	case kindNone:
 		return s.next()

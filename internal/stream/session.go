@@ -126,6 +126,7 @@ type Session struct {
 
 	mu       sync.Mutex
 	closed   bool
+	draining bool  // what still comes is read and dropped
 	rerr     error // ends reading; final
 	werr     error // ends writing; final
 	rdl, wdl deadline
@@ -147,11 +148,12 @@ type Session struct {
 
 	readOp, writeOp, flushOp op // of Read, Write and the flusher: shared, so that they cost no allocation
 
-	lastSeen atomic.Int64 // unix nanoseconds of the last bytes from the peer, while serviced
-	serviced atomic.Bool
-	endOnce  sync.Once
-	endDone  chan struct{} // closed when the write side has been ended
-	stats    counters
+	readEnded atomic.Bool  // rerr is set: the carrier must not be read any more
+	lastSeen  atomic.Int64 // unix nanoseconds of the last bytes from the peer, while serviced
+	serviced  atomic.Bool
+	endOnce   sync.Once
+	endDone   chan struct{} // closed when the write side has been ended
+	stats     counters
 }
 
 // counters are the numbers of Stats.

@@ -76,7 +76,7 @@ func (s *Session) watch(o *op) (stop func() bool) {
 
 // armRead and armWrite set a deadline on the carrier. Session.mu is held.
 func (s *Session) armRead(t time.Time) {
-	if !s.rarmed.Equal(t) {
+	if !s.rarmed.Equal(t) && !s.draining {
 		s.rarmed = t
 		s.car.SetReadDeadline(t)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"time"
 
 	"github.com/vstp-go/vstp/framing"
 )
@@ -32,7 +33,7 @@ func (s *Session) releaseWrite() {
 	for {
 		s.mu.Lock()
 		s.wheld = nil
-		pending := (s.ctl.pending() || s.car.Pending()) && !s.closed && s.werr != errFinal
+		pending := s.canFlush() && (s.ctl.pending() || s.car.Pending())
 		s.mu.Unlock()
 		if pending {
 			go s.flusher()
@@ -41,7 +42,7 @@ func (s *Session) releaseWrite() {
 		<-s.wtok
 		// Something queued since then found the token taken.
 		s.mu.Lock()
-		pending = s.ctl.pending() && !s.closed && s.werr != errFinal
+		pending = s.canFlush() && (s.ctl.pending() || s.car.Sealed())
 		s.mu.Unlock()
 		if !pending {
 			return
@@ -52,6 +53,15 @@ func (s *Session) releaseWrite() {
 			return // the new holder will see it
 		}
 	}
+}
+
+// canFlush reports whether what is queued can still be sent by the flusher: a
+// session that is ending sends the rest in endWriting. Session.mu is held.
+func (s *Session) canFlush() bool { return !s.closed && softEnd(s.werr) }
+
+// softEnd reports whether err, a werr, ends data only: answers still go out.
+func softEnd(err error) bool {
+	return err == nil || err == ErrWriteClosed || err == ErrPeerClosed
 }
 
 // kick makes queued control frames leave soon. It never blocks.
@@ -66,48 +76,32 @@ func (s *Session) kick() {
 // flusher has wtok. It sends queued control frames and what a deadline has cut off,
 // for as long as that takes.
 func (s *Session) flusher() {
-	o := &s.flushOp
-	for {
-		err := s.holdWrite(o)
-		if err == ErrPeerClosed || err == ErrWriteClosed {
-			err = nil // answers still go out; holdWrite has not armed
-			s.mu.Lock()
-			if !s.closed {
-				s.wheld = o
-				s.armWrite(o.until())
-			}
-			s.mu.Unlock()
-		}
+	for s.holdFlush() {
+		err := s.writeControl()
 		if err == nil {
-			if err = s.writeControl(); err == nil {
-				err = s.car.Flush()
-			}
+			err = s.car.Flush()
 		}
-		switch {
-		case err == nil:
-			s.mu.Lock()
-			more := s.ctl.pending() && !s.closed
-			s.mu.Unlock()
-			if more {
-				continue
-			}
-		case isTimeout(err):
-			s.mu.Lock()
-			closed := s.closed
-			s.mu.Unlock()
-			if !closed {
-				continue
-			}
-		default:
+		if err != nil && !isTimeout(err) {
 			s.writeFailed(err)
 		}
-		break
+		if err == nil {
+			break // releaseWrite looks for more
+		}
 	}
 	s.releaseWrite()
 }
 
-// errFinal marks a write side on which nothing can be sent any more.
-var errFinal = errors.New("stream: write side gone")
+// holdFlush is holdWrite for the flusher. It reports whether to go on.
+func (s *Session) holdFlush() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.canFlush() {
+		return false
+	}
+	s.wheld = &s.flushOp
+	s.armWrite(time.Time{})
+	return true
+}
 
 // writeFailed makes a carrier's write error final.
 func (s *Session) writeFailed(err error) error {
@@ -238,7 +232,7 @@ func (s *Session) CloseWrite() error {
 	case s.closed:
 		s.mu.Unlock()
 		return errClosed
-	case s.werr == ErrWriteClosed:
+	case s.werr == ErrWriteClosed, s.werr == ErrPeerClosed:
 		s.mu.Unlock()
 		return nil
 	case s.werr != nil:
@@ -333,13 +327,17 @@ func (s *Session) sendFile(f *os.File, n int64) (sent int64, err error) {
 	for sent < n {
 		size := min(n-sent, maxFileFrame)
 		err := s.withWrite(o, func() error {
+			pos, err := f.Seek(0, io.SeekCurrent)
+			if err != nil {
+				return &CopyError{err}
+			}
 			head := framing.AppendFixed(s.head[:0], framing.TypeData, 0, 0, size)
 			begun, k, err := s.car.ReadFromN(head, f, size)
 			if begun && err == nil && k < size {
 				err = errFileShrank
 			}
 			if begun && isTimeout(err) {
-				if err = s.oweFile(f, size-k); err == nil {
+				if err = s.oweFile(f, pos+k, size-k); err == nil {
 					k = size
 				}
 			}
@@ -363,8 +361,12 @@ func (s *Session) sendFile(f *os.File, n int64) (sent int64, err error) {
 	return sent, nil
 }
 
-// oweFile reads the rest of a frame that a deadline has cut into memory.
-func (s *Session) oweFile(f *os.File, n int64) error {
+// oweFile reads the rest of a frame that a deadline has cut, which begins at off,
+// into memory. How far the file was read when the deadline passed is not known.
+func (s *Session) oweFile(f *os.File, off, n int64) error {
+	if _, err := f.Seek(off, io.SeekStart); err != nil {
+		return err
+	}
 	b := make([]byte, n)
 	if _, err := io.ReadFull(f, b); err != nil {
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
