@@ -115,9 +115,11 @@ func (f *netFlags) config(log io.Writer) (*vstp.Config, error) {
 }
 
 // client returns the configuration for dialing.
-func (f *netFlags) client(log io.Writer) (*vstp.Config, error) {
+func (f *netFlags) client(log io.Writer) (*vstp.Config, error) { return f.clientTLS(log, f.usesTLS()) }
+
+func (f *netFlags) clientTLS(log io.Writer, useTLS bool) (*vstp.Config, error) {
 	c, err := f.config(log)
-	if err != nil || !f.usesTLS() {
+	if err != nil || !useTLS {
 		return c, err
 	}
 	t := &tls.Config{ServerName: f.serverName, InsecureSkipVerify: f.insecure}
@@ -134,9 +136,11 @@ func (f *netFlags) client(log io.Writer) (*vstp.Config, error) {
 }
 
 // server returns the configuration for listening.
-func (f *netFlags) server(log io.Writer) (*vstp.Config, error) {
+func (f *netFlags) server(log io.Writer) (*vstp.Config, error) { return f.serverTLS(log, f.usesTLS()) }
+
+func (f *netFlags) serverTLS(log io.Writer, useTLS bool) (*vstp.Config, error) {
 	c, err := f.config(log)
-	if err != nil || !f.usesTLS() {
+	if err != nil || !useTLS {
 		return c, err
 	}
 	t := &tls.Config{}

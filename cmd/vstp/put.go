@@ -132,12 +132,17 @@ func (t *transfer) putOne(ctx context.Context, src, target string, into bool) er
 		return err
 	}
 	t.expectBytes(files)
-	if err := t.client.Put(ctx, root, files); err != nil {
+	err = t.client.Put(ctx, root, files)
+	var some *fileproto.FilesError
+	if err != nil && !errors.As(err, &some) {
 		return err
 	}
 	// The deepest first, and after their files: one may be read-only.
 	slices.Reverse(dirs)
-	return t.client.Mkdirs(ctx, dirs)
+	if derr := t.client.Mkdirs(ctx, dirs); err == nil {
+		err = derr
+	}
+	return err
 }
 
 // existing lists what the server has at target. If that fails, everything is sent.

@@ -111,7 +111,9 @@ An ADDRESS is HOST, HOST:PORT or :PORT; the port is 6969 where none is given. Wi
 		newGet(o),
 		newPut(o),
 		newPipe(o),
+		newProxy(o),
 		newPing(o),
+		newBench(o),
 		newCert(o),
 		newDecode(o),
 	)

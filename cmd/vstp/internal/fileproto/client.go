@@ -130,6 +130,7 @@ func (c *Client) check(e Entry) error {
 
 // Mkdirs makes directories on the server, or gives their modes to those that exist.
 func (c *Client) Mkdirs(ctx context.Context, dirs []Entry) error {
+	var first error
 	for sent, settled := 0, 0; settled < len(dirs); settled++ {
 		for ; sent < len(dirs) && sent-settled < Window; sent++ {
 			if err := c.send(ctx, opMkdir, body{Path: dirs[sent].Path, Mode: dirs[sent].Mode}); err != nil {
@@ -137,10 +138,17 @@ func (c *Client) Mkdirs(ctx context.Context, dirs []Entry) error {
 			}
 		}
 		if _, err := c.expect(ctx, opStored); err != nil {
-			return fmt.Errorf("%s: %w", dirs[settled].Path, err)
+			err = fmt.Errorf("%s: %w", dirs[settled].Path, err)
+			var remote *RemoteError
+			if !errors.As(err, &remote) {
+				return err
+			}
+			if first == nil {
+				first = err // the answers to what was sent already must be taken
+			}
 		}
 	}
-	return nil
+	return first
 }
 
 // finish records the end of a file. It returns err if the connection is unusable.
