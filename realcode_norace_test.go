@@ -1,0 +1,5 @@
+//go:build !race
+
+package vstp_test
+
+const raceEnabled = false
