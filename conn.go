@@ -36,14 +36,33 @@ type Conn struct {
 	laddr, raddr net.Addr
 }
 
+// newConn returns a Conn over conn. An empty network is that of conn's address.
 func newConn(conn net.Conn, network string, config *stream.Config) *Conn {
-	return &Conn{
+	c := &Conn{
 		s:       stream.New(conn, config),
 		network: network,
-		laddr:   conn.LocalAddr(),
-		raddr:   conn.RemoteAddr(),
+		laddr:   addrOf(conn.LocalAddr()),
+		raddr:   addrOf(conn.RemoteAddr()),
 	}
+	if network == "" {
+		c.network = c.laddr.Network()
+	}
+	return c
 }
+
+// addrOf returns a, or an address that says nothing: callers of LocalAddr and
+// RemoteAddr never get nil, whatever the carrier has.
+func addrOf(a net.Addr) net.Addr {
+	if a == nil {
+		return unknownAddr{}
+	}
+	return a
+}
+
+type unknownAddr struct{}
+
+func (unknownAddr) Network() string { return "unknown" }
+func (unknownAddr) String() string  { return "unknown" }
 
 // Client returns the client side of a connection over conn, which can be of any
 // kind as long as its deadlines work. The handshake runs with the first use, or
@@ -51,7 +70,7 @@ func newConn(conn net.Conn, network string, config *stream.Config) *Conn {
 // ServerName must be set, or InsecureSkipVerify, as for [tls.Client].
 func Client(conn net.Conn, config *Config) *Conn {
 	c, _ := config.session(true, "") // a bad config is the error of Handshake
-	return newConn(conn, conn.LocalAddr().Network(), c)
+	return newConn(conn, "", c)
 }
 
 // Server returns the server side of a connection over conn; see Client. To resume
@@ -59,7 +78,7 @@ func Client(conn net.Conn, config *Config) *Conn {
 // call SetSessionTicketKeys on config.TLS.
 func Server(conn net.Conn, config *Config) *Conn {
 	c, _ := config.session(false, "")
-	return newConn(conn, conn.LocalAddr().Network(), c)
+	return newConn(conn, "", c)
 }
 
 // Read reads from the peer's byte stream. Bytes of a frame with a checksum are

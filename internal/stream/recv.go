@@ -63,7 +63,6 @@ func (s *Session) receiveFailed(err error) error {
 	case errors.As(err, &remote):
 		s.fail(err, nil)
 		return err
-	case errors.Is(err, framing.ErrMagic) && s.rd.AtBoundary():
 	case err == io.EOF || err == io.ErrUnexpectedEOF:
 		s.mu.Lock()
 		defer s.mu.Unlock()
