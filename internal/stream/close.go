@@ -34,6 +34,7 @@ func (s *Session) Close() error {
 	}
 	s.mu.Unlock()
 	if !established {
+		s.hsEnd(errClosed)
 		s.hsOnce.Do(func() {
 			s.hsErr = errClosed
 			close(s.hsCh)

@@ -28,11 +28,9 @@ func (s *Session) Handshake(ctx context.Context) error {
 			return s.hsErr
 		default:
 		}
+		s.hsEnd(context.Cause(ctx))
 		s.car.Close()
 		<-s.hsCh
-		if s.hsErr != nil {
-			return context.Cause(ctx)
-		}
 	}
 	return s.hsErr
 }
@@ -57,7 +55,8 @@ func (s *Session) ready(o *op) error {
 
 func (s *Session) runHandshake() {
 	defer close(s.hsCh)
-	ctx := context.Background()
+	ctx := s.hsCtx
+	defer s.hsEnd(nil)
 	if d := s.cfg.HandshakeTimeout; d > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, d, ErrHandshakeTimeout)
@@ -96,7 +95,7 @@ func (s *Session) runHandshake() {
 	s.endReading(err)
 	s.werr = err
 	s.mu.Unlock()
-	if s.cfg.Client || !s.sayWhy(err) {
+	if s.cfg.Client || s.result.Legacy || !s.sayWhy(err) {
 		s.car.Close()
 	}
 }
@@ -257,8 +256,9 @@ func (s *Session) sendNow(b []byte) error {
 	return s.car.Flush()
 }
 
-// firstFrame reads the peer's first frame whole. Its header is a copy, as reading the
-// payload may move the original.
+// firstFrame reads the peer's first frame, whole if it belongs to the handshake:
+// what else a crate peer may begin with, which can be large, stays to be received.
+// Its header is a copy, as reading the payload may move the original.
 func (s *Session) firstFrame() (framing.Frame, framing.Fixed, error) {
 	fixed, h, err := s.rd.Next()
 	if err != nil {
@@ -267,10 +267,18 @@ func (s *Session) firstFrame() (framing.Frame, framing.Fixed, error) {
 		}
 		return framing.Frame{}, fixed, err
 	}
-	h = append(framing.RawHeader(nil), h...)
-	p, err := s.rd.Payload()
-	if err == nil && fixed.Type != framing.TypeErr { // an ERR is taken as it comes
-		err = h.Validate()
+	f := framing.Frame{Type: fixed.Type, Flags: fixed.Flags, Header: append(framing.RawHeader(nil), h...)}
+	switch fixed.Type {
+	case framing.TypeHello, framing.TypeWelcome, framing.TypeErr:
+		if fixed.PayloadLen > maxControlPayload {
+			return f, fixed, protocolError(framing.CodeTooLarge, "control frame")
+		}
+		if f.Payload, err = s.rd.Payload(); err != nil {
+			return f, fixed, err
+		}
 	}
-	return framing.Frame{Type: fixed.Type, Flags: fixed.Flags, Header: h, Payload: p}, fixed, err
+	if fixed.Type != framing.TypeErr { // an ERR is taken as it comes
+		err = f.Header.Validate()
+	}
+	return f, fixed, err
 }

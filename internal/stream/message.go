@@ -297,6 +297,9 @@ func (s *Session) checkMessage(m *Message) error {
 		return framing.ErrHeaderTooLarge
 	}
 	if s.result.Legacy {
+		if _, ok := m.Header.Lookup(framing.LegacyKeyMsgID); ok && m.ReqAck {
+			return ErrReservedKey
+		}
 		size := framing.FixedLen + m.Header.EncodedLen() + legacyFieldLen + len(m.Payload) + framing.TrailerLen
 		if int64(size) > s.result.PeerMaxFrame {
 			return ErrMessageTooLarge
@@ -326,11 +329,12 @@ func (s *Session) sendMessage(o *op, m *Message, w *ackWait) (id uint64, err err
 		return 0, err
 	}
 	defer func() { <-tok }()
+	numbered := false
 	for off := 0; off < len(m.Payload); {
 		end := min(off+maxFragment, len(m.Payload))
 		err := s.withWrite(o, func() error {
-			if off == 0 {
-				id = s.newID(w)
+			if off == 0 && !numbered {
+				id, numbered = s.newID(w), true
 			}
 			return s.writeFragment(m, id, off, end)
 		})
@@ -361,8 +365,11 @@ func (s *Session) newID(w *ackWait) uint64 {
 }
 
 func (s *Session) sendWhole(o *op, m *Message, w *ackWait) (id uint64, err error) {
+	numbered := false
 	err = s.withWrite(o, func() error {
-		id = s.newID(w)
+		if !numbered {
+			id, numbered = s.newID(w), true
+		}
 		var flags framing.Flags
 		if m.ReqAck {
 			flags = framing.FlagReqAck

@@ -103,6 +103,8 @@ type Session struct {
 	hsDone atomic.Bool   // finished without error: result is valid
 	hsCh   chan struct{} // closed when the handshake has ended
 	hsErr  error         // valid once hsCh is closed
+	hsCtx  context.Context
+	hsEnd  context.CancelCauseFunc // ends hsCtx
 	result handshake.Result
 	sum    bool // every frame of ours has the CRC
 
@@ -119,6 +121,7 @@ type Session struct {
 
 	// Writing. The holder of wtok owns this part.
 	wtok   chan struct{}
+	stok   chan struct{} // held by a Write for all of its frames: those of two do not mix
 	head   []byte // header of the frame being made
 	nextID uint64 // of our next message
 	com    compressor
@@ -152,7 +155,6 @@ type Session struct {
 	lastSeen  atomic.Int64 // unix nanoseconds of the last bytes from the peer, while serviced
 	serviced  atomic.Bool
 	endOnce   sync.Once
-	endDone   chan struct{} // closed when the write side has been ended
 	stats     counters
 }
 
@@ -181,8 +183,9 @@ func New(conn net.Conn, cfg *Config) *Session {
 		done:    make(chan struct{}),
 		rtok:    make(chan struct{}, 1),
 		wtok:    make(chan struct{}, 1),
-		endDone: make(chan struct{}),
+		stok:    make(chan struct{}, 1),
 	}
+	s.hsCtx, s.hsEnd = context.WithCancelCause(context.Background())
 	s.car.Init(conn)
 	s.readOp = op{dl: &s.rdl}
 	s.writeOp = op{dl: &s.wdl}

@@ -150,29 +150,43 @@ func (s *Session) Write(p []byte) (n int, err error) {
 	if err := s.ready(o); err != nil {
 		return 0, err
 	}
-	if _, err := s.acquire(s.wtok, o, nil); err != nil {
+	if _, err := s.acquire(s.stok, o, nil); err != nil {
 		return 0, err
 	}
 	for {
-		if err = s.holdWrite(o); err != nil {
+		var k int
+		k, err = s.writeSome(o, p)
+		n += k
+		p = p[k:]
+		if err != nil || len(p) == 0 {
 			break
 		}
-		if len(p) == 0 {
-			break
-		}
-		chunk := p[:min(len(p), maxDataPayload)]
-		if err = s.writeStream(chunk); err != nil {
-			if isTimeout(err) {
-				continue // whose? holdWrite knows
-			}
-			break
-		}
-		n += len(chunk)
-		p = p[len(chunk):]
 	}
-	s.releaseWrite()
+	<-s.stok
 	s.stats.bytesOut.Add(uint64(n))
 	return n, err
+}
+
+// writeSome sends the first bytes of p in a frame. Between two of them messages
+// have their turn.
+func (s *Session) writeSome(o *op, p []byte) (int, error) {
+	if _, err := s.acquire(s.wtok, o, nil); err != nil {
+		return 0, err
+	}
+	p = p[:min(len(p), maxDataPayload)]
+	for {
+		err := s.holdWrite(o)
+		if err == nil && len(p) > 0 {
+			if err = s.writeStream(p); err != nil && isTimeout(err) {
+				continue // whose? holdWrite knows
+			}
+		}
+		s.releaseWrite()
+		if err != nil {
+			return 0, err
+		}
+		return len(p), nil
+	}
 }
 
 // writeStream sends one DATA frame of the byte stream, and before it what has been queued.
