@@ -22,6 +22,7 @@ var allowedImports = map[string][]string{
 	"internal/stream":    {"framing", "internal/handshake", "internal/carrier", "tlsvstp", "github.com/klauspost/compress/zstd"},
 	"internal/carrier":   {"golang.org/x/sys/unix"},
 	"internal/handshake": {"framing"},
+	"internal/memconn":   {},
 	"tlsvstp":            {},
 	"framing":            {},
 }
