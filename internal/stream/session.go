@@ -122,8 +122,8 @@ type Session struct {
 	// Writing. The holder of wtok owns this part.
 	wtok   chan struct{}
 	stok   chan struct{} // held by a Write for all of its frames: those of two do not mix
-	head   []byte // header of the frame being made
-	nextID uint64 // of our next message
+	head   []byte        // header of the frame being made
+	nextID uint64        // of our next message
 	com    compressor
 	bigtok chan struct{} // held by the one who sends a fragmented message
 
@@ -178,12 +178,12 @@ type Stats struct {
 // New returns a session over conn, which it owns from now on.
 func New(conn net.Conn, cfg *Config) *Session {
 	s := &Session{
-		cfg:     cfg,
-		hsCh:    make(chan struct{}),
-		done:    make(chan struct{}),
-		rtok:    make(chan struct{}, 1),
-		wtok:    make(chan struct{}, 1),
-		stok:    make(chan struct{}, 1),
+		cfg:  cfg,
+		hsCh: make(chan struct{}),
+		done: make(chan struct{}),
+		rtok: make(chan struct{}, 1),
+		wtok: make(chan struct{}, 1),
+		stok: make(chan struct{}, 1),
 	}
 	s.hsCtx, s.hsEnd = context.WithCancelCause(context.Background())
 	s.car.Init(conn)
