@@ -169,8 +169,8 @@ func (d *decoder) next(b []byte) (framing.Frame, int, error) {
 	f, n, err := framing.Parse(b, d.maxFrame, d.trailer)
 	if err == framing.ErrIncomplete && d.trailer == framing.TrailerSniff {
 		// Nothing follows, so a frame without the flag may end here without a CRC.
-		if f, n, err := framing.Parse(b, d.maxFrame, framing.TrailerByFlag); err == nil && n == len(b) {
-			return f, n, nil
+		if f, n, err := framing.Parse(b, d.maxFrame, framing.TrailerByFlag); err != nil || n == len(b) {
+			return f, n, err
 		}
 	}
 	return f, n, err
@@ -201,6 +201,8 @@ func frameError(n, off int, b []byte, err error) error {
 	case ferr != nil && len(b) < framing.FixedLen:
 		detail = fmt.Sprintf(": %d of the %d bytes that every frame has", len(b), framing.FixedLen)
 	case ferr != nil:
+	case errors.Is(err, framing.ErrIncomplete) && int64(len(b)) >= fx.WireLen(false):
+		detail = ": it ends inside the CRC"
 	case errors.Is(err, framing.ErrIncomplete), errors.Is(err, framing.ErrFrameTooLarge):
 		detail = fmt.Sprintf(": a %v frame of %d bytes (%d of header, %d of payload), of which %d are here",
 			fx.Type, fx.WireLen(fx.Flags.Has(framing.FlagCRC)), fx.HeaderLen, fx.PayloadLen, len(b))

@@ -105,6 +105,7 @@ An ADDRESS is HOST, HOST:PORT or :PORT; the port is 6969 where none is given. Wi
 	root.PersistentFlags().BoolVarP(&o.quiet, "quiet", "q", false, "print errors and results only")
 	root.PersistentFlags().BoolVarP(&o.verbose, "verbose", "v", false, "log what happens to connections")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	root.SuggestionsMinimumDistance = 2
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
 		newServe(o),
