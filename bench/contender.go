@@ -72,7 +72,7 @@ type contender struct {
 var commonTests = []string{"bulk", "rr", "dials"}
 
 // Streams of which allocations and memory are worth a comparison take part in these too.
-var coreTests = []string{"bulk", "rr", "dials", "allocs", "idle"}
+var coreTests = []string{"bulk", "fine-bulk", "rr", "fine-rr", "dials", "allocs", "idle"}
 
 func (c *contender) has(test string) bool {
 	tests := c.tests
@@ -200,7 +200,7 @@ func tcpAgainContender() *contender {
 	c.name = "tcp-again"
 	c.what = "tcp once more; its ratios are the noise of the run"
 	c.base = "tcp"
-	c.tests = commonTests
+	c.tests = []string{"bulk", "fine-bulk", "rr", "fine-rr", "dials"}
 	return c
 }
 

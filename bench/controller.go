@@ -35,18 +35,30 @@ type row struct {
 	Median    values
 }
 
-func newGroup(s spec, names []string, rounds int) *group {
-	id := fmt.Sprintf("%s-%d", s.Test, s.Size)
+// groupID returns the name of the group that s belongs to.
+func (s *spec) groupID() string {
 	switch s.Test {
 	case "dials":
-		id = fmt.Sprintf("dials-%d", s.Parallel)
+		return fmt.Sprintf("dials-%d", s.Parallel)
 	case "idle":
-		id = "idle"
 		if s.Reader {
-			id = "idle-reader"
+			return "idle-reader"
 		}
+		return "idle"
 	}
-	g := &group{ID: id, Spec: s, Rounds: rounds}
+	return fmt.Sprintf("%s-%d", s.Test, s.Size)
+}
+
+// id returns the name of what s measures, for files.
+func (s *spec) id() string {
+	if s.Contender == "" {
+		return s.groupID()
+	}
+	return s.groupID() + "-" + s.Contender
+}
+
+func newGroup(s spec, names []string, rounds int) *group {
+	g := &group{ID: s.groupID(), Spec: s, Rounds: rounds}
 	for _, name := range names {
 		g.Rows = append(g.Rows, &row{Contender: name})
 	}
@@ -89,7 +101,7 @@ func (c *controller) close() { os.RemoveAll(c.dir) }
 
 func (c *controller) runGroup(ctx context.Context, g *group) error {
 	start, stat := time.Now(), readCPUStat()
-	if g.Spec.Test == "rr" && c.options.spin {
+	if strings.HasSuffix(g.Spec.Test, "rr") && c.options.spin {
 		s := spec{Role: "spin", GiveUp: time.Hour}
 		w, err := startWorker(ctx, &s, nil)
 		if err != nil {
@@ -97,6 +109,27 @@ func (c *controller) runGroup(ctx context.Context, g *group) error {
 		}
 		defer w.end()
 	}
+	if len(g.Spec.Names) > 0 {
+		if err := c.runFine(ctx, g); err != nil {
+			return err
+		}
+	} else if err := c.runRounds(ctx, g); err != nil {
+		return err
+	}
+	for _, r := range g.Rows {
+		r.Median = medians(r.Rounds)
+	}
+	end := readCPUStat()
+	if total := end.total - stat.total; total > 0 {
+		g.Steal = 100 * float64(end.steal-stat.steal) / float64(total)
+	}
+	g.Load = loadAverage()
+	g.Seconds = math.Round(time.Since(start).Seconds())
+	return nil
+}
+
+// runRounds measures all contenders of g in turn, each in processes of its own.
+func (c *controller) runRounds(ctx context.Context, g *group) error {
 	for round := range g.Rounds {
 		for i := range g.Rows {
 			// Who comes first changes with the round.
@@ -119,15 +152,26 @@ func (c *controller) runGroup(ctx context.Context, g *group) error {
 			c.progress(g, round, r, v)
 		}
 	}
+	return nil
+}
+
+// runFine measures all contenders of g in one pair of processes.
+func (c *controller) runFine(ctx context.Context, g *group) error {
+	got, _, err := c.runPair(ctx, g.Spec)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	for _, r := range g.Rows {
-		r.Median = medians(r.Rounds)
+		if err != nil {
+			r.Error = err.Error()
+			continue
+		}
+		r.Rounds = got.Fine[r.Contender]
+		if !c.options.quiet {
+			m := medians(r.Rounds)
+			fmt.Fprintf(os.Stderr, "%-12s %d  %-16s %.0f MB/s, p50 %.1f us\n", g.ID, g.Rounds, r.Contender, m["mbps"], m["p50"])
+		}
 	}
-	end := readCPUStat()
-	if total := end.total - stat.total; total > 0 {
-		g.Steal = 100 * float64(end.steal-stat.steal) / float64(total)
-	}
-	g.Load = loadAverage()
-	g.Seconds = math.Round(time.Since(start).Seconds())
 	return nil
 }
 
@@ -155,63 +199,75 @@ func (c *controller) progress(g *group, round int, r *row, v values) {
 // runCell measures one contender once. The server's figures get the prefix "server.".
 func (c *controller) runCell(ctx context.Context, s spec, name string) (values, error) {
 	s.Contender = name
-	s.CertPEM, s.KeyPEM = c.cert, c.key
-	s.Dir = c.dir
-	s.GiveUp = s.Duration + 2*time.Minute
 	if s.Test == "idle" {
 		s.Count = min(s.Count, c.fileLimit-200)
 		if limit := contenderNamed(name).idleConns; limit > 0 {
 			s.Count = min(s.Count, limit)
 		}
 	}
-	if c.options.profileDir != "" {
-		s.Profile = filepath.Join(c.options.profileDir, newGroup(s, nil, 0).ID+"-"+name)
-	}
-	s.Role = "server"
-	server, err := c.start(ctx, &s)
+	fromClient, fromServer, err := c.runPair(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	defer server.end()
-	ready, err := server.read()
-	if err != nil {
-		return nil, fmt.Errorf("server: %w", err)
-	}
-	s.Role = "client"
-	s.Addrs = ready.Addrs
-	client, err := c.start(ctx, &s)
-	if err != nil {
-		return nil, err
-	}
-	defer client.end()
-	got, err := client.read()
-	if err != nil {
-		// The server may know better what went wrong.
-		server.stop()
-		if _, serr := server.read(); serr != nil {
-			return nil, fmt.Errorf("client: %w; server: %w", err, serr)
-		}
-		return nil, fmt.Errorf("client: %w", err)
-	}
-	server.stop()
-	fromServer, err := server.read()
-	if err != nil {
-		return nil, fmt.Errorf("server: %w", err)
-	}
-	v := got.Values
+	v := fromClient.Values
 	for k, x := range fromServer.Values {
 		v["server."+k] = x
 	}
 	switch s.Test {
 	case "bulk":
 		v["cpu.both"] = v["cpu"] + v["server.cpu"]
+		if v["total"] != v["server.total"] {
+			return nil, fmt.Errorf("%.0f bytes were written and %.0f read", v["server.total"], v["total"])
+		}
 	case "idle":
 		v["conns"] = float64(s.Count)
 	}
-	if s.Test == "bulk" && v["total"] != v["server.total"] {
-		return nil, fmt.Errorf("%.0f bytes were written and %.0f read", v["server.total"], v["total"])
-	}
 	return v, nil
+}
+
+// runPair runs a server and a client and returns what they say.
+func (c *controller) runPair(ctx context.Context, s spec) (fromClient, fromServer *line, err error) {
+	s.CertPEM, s.KeyPEM = c.cert, c.key
+	s.Dir = c.dir
+	s.GiveUp = s.Duration + 5*time.Minute
+	if c.options.profileDir != "" {
+		s.Profile = filepath.Join(c.options.profileDir, s.id())
+	}
+	s.Role = "server"
+	server, err := c.start(ctx, &s)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer server.end()
+	ready, err := server.read()
+	if err != nil {
+		return nil, nil, fmt.Errorf("server: %w", err)
+	}
+	s.Role = "client"
+	s.Addrs = ready.Addrs
+	client, err := c.start(ctx, &s)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer client.end()
+	fromClient, err = client.read()
+	if err != nil {
+		// The server may know better what went wrong.
+		server.stop()
+		if _, serr := server.read(); serr != nil {
+			return nil, nil, fmt.Errorf("client: %w; server: %w", err, serr)
+		}
+		return nil, nil, fmt.Errorf("client: %w", err)
+	}
+	if len(s.Names) > 0 {
+		client.stop() // closes the connections, on which the server waits
+	}
+	server.stop()
+	fromServer, err = server.read()
+	if err != nil {
+		return nil, nil, fmt.Errorf("server: %w", err)
+	}
+	return fromClient, fromServer, nil
 }
 
 // A worker is a process of this program with a role.
@@ -227,7 +283,7 @@ type worker struct {
 func (c *controller) start(ctx context.Context, s *spec) (*worker, error) {
 	var wrap []string
 	for _, f := range strings.Fields(c.options.wrap) {
-		wrap = append(wrap, strings.ReplaceAll(f, "%", newGroup(*s, nil, 0).ID+"-"+s.Contender+"-"+s.Role))
+		wrap = append(wrap, strings.ReplaceAll(f, "%", s.id()+"-"+s.Role))
 	}
 	return startWorker(ctx, s, wrap)
 }
@@ -254,6 +310,7 @@ func startWorker(ctx context.Context, s *spec, wrap []string) (*worker, error) {
 		return nil, err
 	}
 	w.lines = bufio.NewScanner(stdout)
+	w.lines.Buffer(nil, 64<<20) // a fine test returns all its rounds in one line
 	return w, w.cmd.Start()
 }
 

@@ -23,7 +23,7 @@ import (
 type options struct {
 	only, tests       []string
 	sizes, rrSizes    []int
-	rounds            int
+	rounds, fine      int
 	duration          time.Duration
 	idle, idleRounds  int
 	allocs            int
@@ -34,7 +34,7 @@ type options struct {
 }
 
 // allTests are the tests in the order in which they run.
-var allTests = []string{"bulk", "rr", "allocs", "dials", "idle"}
+var allTests = []string{"fine-bulk", "bulk", "fine-rr", "rr", "allocs", "dials", "idle"}
 
 func main() {
 	if text := os.Getenv(workerEnv); text != "" {
@@ -103,6 +103,7 @@ func parseFlags(args []string) (*options, error) {
 	fs.StringVar(&sizes, "sizes", "65536", "comma-separated sizes of a Write in the bulk test")
 	fs.StringVar(&rrSizes, "rr-sizes", "64,65536", "comma-separated sizes of a request and its answer")
 	fs.IntVar(&o.rounds, "rounds", 5, "rounds of each test; all contenders take turns in each")
+	fs.IntVar(&o.fine, "fine", 100, "rounds of the fine tests, in each of which a contender has about 40 ms")
 	fs.Float64Var(&seconds, "seconds", 1, "seconds for one contender in one round")
 	fs.IntVar(&o.idle, "idle", 10000, "connections of the idle test; contenders with TLS are content with 2,000")
 	fs.IntVar(&o.idleRounds, "idle-rounds", 1, "rounds of the idle test")
@@ -128,7 +129,7 @@ func parseFlags(args []string) (*options, error) {
 		return nil, nil
 	}
 	o.duration = time.Duration(seconds * float64(time.Second))
-	if o.duration <= 0 || o.rounds < 1 || o.idleRounds < 1 || o.idle < 1 || o.allocs < 1 {
+	if o.duration <= 0 || o.rounds < 1 || o.idleRounds < 1 || o.idle < 1 || o.allocs < 1 || o.fine < 1 {
 		return nil, errors.New("seconds, rounds and counts must be positive")
 	}
 	o.only, o.tests = splitList(only), splitList(tests)
@@ -177,10 +178,21 @@ func (o *options) groups(test string) []*group {
 	add := func(gs []*group, rounds int, s spec) []*group {
 		s.Test = test
 		s.Duration = o.duration
+		if len(s.Names) == 0 {
+			s.Addresses = max(s.Addresses, 1)
+		}
 		return append(gs, newGroup(s, names, rounds))
 	}
 	var gs []*group
 	switch test {
+	case "fine-bulk", "fine-rr":
+		sizes := o.sizes
+		if test == "fine-rr" {
+			sizes = o.rrSizes
+		}
+		for _, size := range sizes {
+			gs = add(gs, o.fine, spec{Size: size, Count: o.fine, Names: names})
+		}
 	case "bulk":
 		for _, size := range o.sizes {
 			gs = add(gs, o.rounds, spec{Size: size})

@@ -156,7 +156,7 @@ func TestRun(t *testing.T) {
 	defer null.Close()
 	os.Stdout = null
 	err = run([]string{
-		"-rounds", "2", "-seconds", "0.02", "-idle", "20", "-allocs", "50", "-sizes", "1024,65536",
+		"-rounds", "2", "-seconds", "0.02", "-idle", "20", "-allocs", "50", "-fine", "2", "-sizes", "1024,65536",
 		"-quiet", "-json", jsonFile, "-out", out, "-profile", filepath.Join(dir, "profiles"),
 	})
 	os.Stdout = stdout
@@ -175,7 +175,7 @@ func TestRun(t *testing.T) {
 	ids := 0
 	for _, g := range res.Groups {
 		ids++
-		test, _, _ := strings.Cut(g.ID, "-")
+		test, _, _ := strings.Cut(strings.TrimPrefix(g.ID, "fine-"), "-")
 		for _, r := range g.Rows {
 			if r.Error != "" {
 				t.Errorf("%s: %s: %s", g.ID, r.Contender, r.Error)
@@ -186,7 +186,7 @@ func TestRun(t *testing.T) {
 			}
 		}
 	}
-	if want := 2 + 2 + 3 + 2 + 2; ids != want {
+	if want := 2*(2+2) + 3 + 2 + 2; ids != want {
 		t.Errorf("%d groups, want %d", ids, want)
 	}
 	text, err := os.ReadFile(out)

@@ -76,6 +76,8 @@ func (srv *server) serve(s stream) {
 	switch srv.spec.Test {
 	case "bulk":
 		err = srv.serveBulk(s)
+	case "fine-bulk", "fine-rr":
+		err = srv.serveFine(s)
 	case "allocs":
 		err = srv.serveAllocs(s)
 	case "idle":
@@ -190,6 +192,8 @@ func (srv *server) finish() (values, error) {
 		return nil, srv.err
 	}
 	switch srv.spec.Test {
+	case "fine-bulk", "fine-rr":
+		return values{}, nil
 	case "allocs":
 		return values{"mallocs": float64(srv.all.mallocs) / float64(srv.spec.Count)}, nil
 	case "bulk":

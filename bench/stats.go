@@ -30,8 +30,12 @@ func medians(rounds []values) values {
 	return m
 }
 
-// A ratio is a median over rounds, with the extremes. OK is false if there was
-// no round in which both sides were measured.
+// manyRounds is from where on the extremes of a ratio give way to the middle half
+// of the rounds: of many, they only show the worst disturbances.
+const manyRounds = 40
+
+// A ratio is a median over rounds, with the extremes, or with the middle half of
+// many rounds. OK is false if there was no round in which both sides were measured.
 type ratio struct {
 	Median, Min, Max float64
 	OK               bool
@@ -54,5 +58,9 @@ func ratioOf(r, base *row, key string) ratio {
 		return ratio{}
 	}
 	m := median(xs)
-	return ratio{Median: m, Min: xs[0], Max: xs[len(xs)-1], OK: true}
+	lo, hi := 0, len(xs)-1
+	if len(xs) >= manyRounds {
+		lo, hi = len(xs)/4, len(xs)-1-len(xs)/4
+	}
+	return ratio{Median: m, Min: xs[lo], Max: xs[hi], OK: true}
 }

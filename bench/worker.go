@@ -28,10 +28,11 @@ const workerEnv = "VSTP_BENCH_WORKER"
 type spec struct {
 	Role      string // server, client or spin
 	Contender string
+	Names     []string // of all contenders, in a fine test
 	Test      string
 	Size      int           // of a Write, or of a request and its answer
 	Duration  time.Duration // of the measurement, without warm-up
-	Count     int           // of exchanges, of connections
+	Count     int           // of exchanges, of connections, of rounds of a fine test
 	Parallel  int           // dials at a time
 	Reader    bool          // each idle connection has a goroutine blocked in Read
 
@@ -49,9 +50,10 @@ type values map[string]float64
 
 // A line is one line from a worker to the controller, in JSON.
 type line struct {
-	Addrs  []string `json:",omitempty"` // the server is ready
-	Values values   `json:",omitempty"` // the worker has measured
-	Error  string   `json:",omitempty"`
+	Addrs  []string            `json:",omitempty"` // the server is ready
+	Values values              `json:",omitempty"` // the worker has measured
+	Fine   map[string][]values `json:",omitempty"` // the same for a fine test
+	Error  string              `json:",omitempty"`
 }
 
 // warmup is how long a stream is used before anything is measured.
@@ -101,7 +103,15 @@ func serverMain(s *spec, out *json.Encoder, stop <-chan struct{}) error {
 	srv := newServer(s)
 	defer srv.profile.stop()
 	var addrs []string
-	for i := range max(s.Addresses, 1) {
+	for _, name := range s.Names {
+		a, err := contenderNamed(name).listen(e, "127.0.0.1")
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		addrs = append(addrs, a.Addr())
+		go srv.acceptLoop(a)
+	}
+	for i := range s.Addresses {
 		a, err := c.listen(e, fmt.Sprintf("127.0.0.%d", 1+i))
 		if err != nil {
 			return err
@@ -125,11 +135,17 @@ func clientMain(s *spec, out *json.Encoder, stop <-chan struct{}) error {
 	if err != nil {
 		return err
 	}
-	v, hold, err := runClient(s, c, e)
+	var l line
+	var hold any
+	if len(s.Names) > 0 {
+		l.Fine, err = clientFine(s, e)
+	} else {
+		l.Values, hold, err = runClient(s, c, e)
+	}
 	if err != nil {
 		return err
 	}
-	if err := out.Encode(line{Values: v}); err != nil {
+	if err := out.Encode(l); err != nil {
 		return err
 	}
 	<-stop
@@ -140,7 +156,7 @@ func clientMain(s *spec, out *json.Encoder, stop <-chan struct{}) error {
 // prepare finds the contender and makes its environment.
 func (s *spec) prepare() (*contender, *env, error) {
 	c := contenderNamed(s.Contender)
-	if c == nil {
+	if c == nil && len(s.Names) == 0 {
 		return nil, nil, fmt.Errorf("unknown contender %q", s.Contender)
 	}
 	e := &env{dir: s.Dir, interactive: s.Test != "bulk"}
