@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"io"
@@ -34,6 +33,7 @@ var hints = []struct {
 	{isErr(syscall.ECONNREFUSED), "is a vstp server running there?"},
 	{isErr(vstp.ErrHandshakeTimeout), "is it a vstp server that listens there?"},
 	{isErr(vstp.ErrIdleTimeout), "the peer has gone silent"},
+	{isHangUp, "the other side hung up at once: does it want --tls, or is it no vstp server?"},
 	{isErr(io.ErrUnexpectedEOF), "the connection broke"},
 	{isErr(syscall.EADDRINUSE), "another program listens there"},
 	{asErr[net.UnknownNetworkError], "the networks of this version are in the help of --network"},
@@ -55,16 +55,22 @@ func isExpired(err error) bool {
 	return errors.As(err, &e) && e.Reason == x509.Expired
 }
 
-// isAlert looks for an alert that the peer sent.
+// isHangUp reports whether the carrier ended in the middle of the handshake.
+func isHangUp(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial" && errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// isAlert looks for an alert of TLS that the peer sent. Over a stream crypto/tls gives
+// it as a type that it does not export, so there is only the text.
 func isAlert(text string) func(error) bool {
 	return func(err error) bool {
-		var a tls.AlertError
-		if errors.As(err, &a) {
-			return strings.Contains(a.Error(), text)
+		for ; err != nil; err = errors.Unwrap(err) {
+			if err.Error() == "tls: "+text {
+				return true
+			}
 		}
-		// Alerts of TLS over a stream come as an unexported type inside a net.OpError.
-		var op *net.OpError
-		return errors.As(err, &op) && op.Op == "remote error" && op.Err != nil && strings.Contains(op.Err.Error(), text)
+		return false
 	}
 }
 

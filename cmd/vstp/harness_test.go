@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/vstp-go/vstp"
 	"github.com/vstp-go/vstp/tlsvstp"
 )
 
@@ -215,4 +217,14 @@ func readFile(t testing.TB, path string) string {
 	b, err := os.ReadFile(path)
 	require.NoError(t, err)
 	return string(b)
+}
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+// verifyToken is a VerifyHello hook that wants a token.
+func verifyToken(_ context.Context, hello *vstp.HelloInfo) (vstp.Header, error) {
+	if hello.Header.Get("token") != "secret=1" {
+		return nil, &vstp.RefusedError{Reason: "no token"}
+	}
+	return nil, nil
 }

@@ -186,7 +186,7 @@ func TestExplain(t *testing.T) {
 		{&vstp.RefusedError{}, "refused the connection"},
 		{&vstp.ProtocolError{Remote: true, Code: vstp.CodeApplication, Reason: "disk full"}, "gave up: disk full"},
 		{net.UnknownNetworkError("x"), "--network"},
-		{io.ErrUnexpectedEOF, "the connection broke"},
+		{io.ErrUnexpectedEOF, "hung up at once"},
 		{os.ErrDeadlineExceeded, "--timeout"},
 		{errors.New("vstp: x: framing: y"), "x: y"},
 	}

@@ -1,0 +1,281 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/vstp-go/vstp"
+)
+
+func TestPing(t *testing.T) {
+	onSites(t, func(t *testing.T, s site) {
+		addr, _ := s.serve(t, "serve", t.TempDir())
+		out := vstpOK(t, s.args("ping", "-c", "5", "-i", "1ms", addr)...)
+		require.Contains(t, out, "connected by "+s.network)
+		require.Equal(t, 5, strings.Count(out, "seq="))
+		require.Contains(t, out, "5 sent, 5 answered, 0% lost")
+		require.Contains(t, out, "p50/p99")
+		require.NotContains(t, vstpOK(t, s.args("ping", "-q", "-c", "2", "-i", "1ms", addr)...), "seq=")
+	})
+}
+
+func TestPingInterrupt(t *testing.T) {
+	addr, server := tcpSite.serve(t, "serve", t.TempDir())
+	p := start(t, nil, "ping", "-i", "1h", addr)
+	p.stdout.wait(t, "seq=1 ")
+	require.Equal(t, exitOK, p.interrupt()) // as ping(8) does
+	require.Contains(t, p.stdout.String(), "1 sent, 1 answered")
+
+	p = start(t, nil, "ping", "-i", "1ms", addr)
+	p.stdout.wait(t, "seq=2 ")
+	server.interrupt()
+	require.Equal(t, exitFailure, p.wait())
+	require.Contains(t, p.stdout.String(), "--- "+addr)
+}
+
+func TestPingNothingThere(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	addr := ln.Addr().String()
+	require.Regexp(t, "timeout", vstpFails(t, exitFailure, "ping", "--timeout", "50ms", addr))
+	ln.Close()
+	require.Contains(t, vstpFails(t, exitFailure, "ping", addr), "is a vstp server running there?")
+
+	web := httptest.NewServer(http.NotFoundHandler())
+	defer web.Close()
+	vstpFails(t, exitFailure, "ping", "--timeout", "50ms", web.Listener.Addr().String())
+	web2 := httptest.NewUnstartedServer(http.NotFoundHandler())
+	web2.Config.ErrorLog = log.New(io.Discard, "", 0)
+	web2.StartTLS()
+	defer web2.Close()
+	vstpFails(t, exitFailure, "ping", "--insecure", web2.Listener.Addr().String())
+	require.Contains(t, vstpFails(t, exitFailure, "ping", web2.Listener.Addr().String()), "--tls")
+}
+
+func TestPipe(t *testing.T) {
+	data := randomBytes(3, 3<<20)
+	onSites(t, func(t *testing.T, s site) {
+		// The listener answers only after the end of the input: half-close works.
+		answerR, answerW := io.Pipe()
+		l := start(t, answerR, append([]string{"pipe", "-l", s.listen}, s.server...)...)
+		addr := l.stderr.wait(t, `listening on (\S+)`)[1]
+		c := start(t, bytes.NewReader(data), s.args("pipe", addr)...)
+		go func() {
+			for {
+				l.stdout.mu.Lock()
+				n := l.stdout.buf.Len()
+				for n < len(data) {
+					l.stdout.cond.Wait()
+					n = l.stdout.buf.Len()
+				}
+				l.stdout.mu.Unlock()
+				break
+			}
+			io.WriteString(answerW, "got it")
+			answerW.Close()
+		}()
+		require.Equal(t, exitOK, c.wait(), c.stderr.String())
+		require.Equal(t, exitOK, l.wait(), l.stderr.String())
+		require.Equal(t, "got it", c.stdout.String())
+		require.True(t, bytes.Equal(data, []byte(l.stdout.String())))
+	})
+}
+
+// A peer that has closed both directions ends pipe, though the input goes on.
+func TestPipePeerCloses(t *testing.T) {
+	ln, err := vstp.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer ln.Close()
+	in, stop := io.Pipe()
+	defer stop.Close()
+	p := start(t, in, "pipe", ln.Addr().String())
+	c, err := ln.Accept()
+	require.NoError(t, err)
+	_, err = io.WriteString(c, "bye")
+	require.NoError(t, err)
+	require.NoError(t, c.Close())
+	require.Equal(t, exitOK, p.wait(), p.stderr.String())
+	require.Equal(t, "bye", p.stdout.String())
+}
+
+// "If the connection breaks before the peer has said that it is done, pipe fails".
+func TestPipeBreaks(t *testing.T) {
+	ln, err := vstp.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer ln.Close()
+	accept := func() *vstp.Conn {
+		c, err := ln.Accept()
+		require.NoError(t, err)
+		return c.(*vstp.Conn)
+	}
+	in, stop := io.Pipe()
+	defer stop.Close()
+	p := start(t, in, "pipe", ln.Addr().String())
+	c := accept()
+	c.NetConn().Close()
+	require.Equal(t, exitFailure, p.wait())
+	require.Contains(t, p.stderr.String(), "the connection broke")
+	c.Close()
+
+	in2, stop2 := io.Pipe()
+	defer stop2.Close()
+	p = start(t, in2, "pipe", ln.Addr().String())
+	c = accept()
+	c.CloseWithError(vstp.CodeApplication, "no more tea")
+	require.Equal(t, exitFailure, p.wait())
+	require.Contains(t, p.stderr.String(), "no more tea")
+
+	in3, stop3 := io.Pipe()
+	defer stop3.Close()
+	p = start(t, in3, "pipe", ln.Addr().String())
+	c = accept()
+	require.Equal(t, exitFailure, p.interrupt())
+	require.Contains(t, p.stderr.String(), "interrupted")
+	c.Close()
+}
+
+// refusing shows what a VerifyHello hook said, and --header reaches it.
+func TestRefusedAndHeader(t *testing.T) {
+	lc := &vstp.ListenConfig{Config: &vstp.Config{VerifyHello: verifyToken}}
+	ln, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer ln.Close()
+	require.Contains(t, vstpFails(t, exitFailure, "ping", ln.Addr().String()), "the server refused the connection: no token")
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if c, err := ln.Accept(); err == nil {
+			io.Copy(io.Discard, c)
+			c.Close()
+		}
+	})
+	vstpOK(t, "ping", "-c", "1", "--header", "token=secret=1", ln.Addr().String())
+	wg.Wait()
+}
+
+func TestProxyBothEnds(t *testing.T) {
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		w.Write(append([]byte("echo "), b...))
+	}))
+	defer web.Close()
+	onSites(t, func(t *testing.T, s site) {
+		proxy := func(flags []string, listen, to string) string {
+			p := start(t, nil, append(append([]string{"proxy"}, flags...), "--listen", listen, "--to", to)...)
+			return p.stderr.wait(t, `carrying connections from (\S+) to`)[1]
+		}
+		far := proxy(s.server, "vstp://"+s.listen, "tcp://"+web.Listener.Addr().String())
+		near := proxy(s.client, "tcp://127.0.0.1:0", "vstp://"+far)
+		client := &http.Client{Transport: &http.Transport{}}
+		defer client.CloseIdleConnections()
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				body := string(randomBytes(9, 300_000))
+				resp, err := client.Post("http://"+near+"/", "text/plain", strings.NewReader(body))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer resp.Body.Close()
+				got, err := io.ReadAll(resp.Body)
+				if err != nil || string(got) != "echo "+body {
+					t.Errorf("%d bytes, %v", len(got), err)
+				}
+			})
+		}
+		wg.Wait()
+	})
+}
+
+// "So does a target that cannot be reached."
+func TestProxyUnreachable(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	closed := ln.Addr().String()
+	ln.Close()
+	start1 := func(listen, to string) (string, *process) {
+		p := start(t, nil, "proxy", "--listen", listen, "--to", to)
+		return p.stderr.wait(t, `carrying connections from (\S+) to`)[1], p
+	}
+	addr, p := start1("vstp://127.0.0.1:0", "tcp://"+closed)
+	c, err := vstp.Dial("tcp", addr)
+	require.NoError(t, err)
+	defer c.Close()
+	_, err = io.ReadAll(c)
+	var pe *vstp.ProtocolError
+	require.ErrorAs(t, err, &pe)
+	require.True(t, pe.Remote)
+	require.Contains(t, pe.Reason, "connection refused")
+	require.NotContains(t, pe.Reason, closed)
+	p.stderr.wait(t, "cannot reach tcp://"+closed)
+
+	// From a plain socket there is only a reset to see.
+	addr, _ = start1("tcp://127.0.0.1:0", "vstp://"+closed)
+	pc, err := net.Dial("tcp", addr)
+	require.NoError(t, err)
+	defer pc.Close()
+	_, err = io.ReadAll(pc)
+	require.Error(t, err)
+
+	// And through both proxies the reason of the far one ends in the near one's log.
+	near, np := start1("tcp://127.0.0.1:0", "vstp://"+func() string { a, _ := start1("vstp://127.0.0.1:0", "tcp://"+closed); return a }())
+	pc2, err := net.Dial("tcp", near)
+	require.NoError(t, err)
+	defer pc2.Close()
+	_, err = io.ReadAll(pc2)
+	require.Error(t, err)
+	np.stderr.wait(t, "cannot reach the target")
+}
+
+func TestBench(t *testing.T) {
+	onSites(t, func(t *testing.T, s site) {
+		addr, server := s.serve(t, "bench", "-s")
+		for _, flags := range []string{"", "--download -P 3", "--bidir", "--rr --size 100"} {
+			n := 2_000_000
+			if strings.Contains(flags, "--rr") {
+				n = 10_000
+			}
+			args := append([]string{"bench", addr, "--json", "--bytes", itoa(n)}, strings.Fields(flags)...)
+			var rep benchReport
+			require.NoError(t, json.Unmarshal([]byte(vstpOK(t, s.args(args...)...)), &rep), flags)
+			require.Equal(t, addr, rep.Address)
+			switch rep.Mode {
+			case "upload":
+				require.EqualValues(t, n, rep.Upload.Bytes)
+				require.Nil(t, rep.Download)
+			case "download":
+				require.EqualValues(t, 3*n, rep.Download.Bytes)
+				require.Equal(t, 3, rep.Parallel)
+			case "both":
+				require.EqualValues(t, n, rep.Upload.Bytes)
+				require.EqualValues(t, n, rep.Download.Bytes)
+			case "rr":
+				require.EqualValues(t, 100, rep.RoundTrips.Count)
+				require.LessOrEqual(t, rep.RoundTrips.P50, rep.RoundTrips.Max)
+			}
+		}
+		require.Contains(t, vstpOK(t, s.args("bench", addr, "-d", "10ms")...), "upload: ")
+		require.Contains(t, vstpOK(t, s.args("bench", addr, "-d", "10ms", "--bidir")...), "download: ")
+		require.Contains(t, vstpOK(t, s.args("bench", addr, "-d", "10ms", "--rr")...), "p50/p90/p99")
+		server.stderr.wait(t, "rr: ")
+	})
+}
+
+func TestBenchInterrupt(t *testing.T) {
+	addr, server := tcpSite.serve(t, "bench", "-s")
+	p := start(t, nil, "bench", addr, "-d", "1h")
+	p.stdout.wait(t, "connected by")
+	require.Equal(t, exitFailure, p.interrupt())
+	require.Contains(t, p.stderr.String(), "interrupted")
+	require.Equal(t, exitOK, server.interrupt())
+}
