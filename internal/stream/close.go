@@ -106,13 +106,14 @@ func (s *Session) end(cause *handshake.Error) (err error) {
 	return err
 }
 
-// endWriting sends the last frame, and before it what is left over. It takes wtok
-// and keeps it.
+// endWriting sends the last frame, and before it what is left over. Whoever gets wtok
+// after it finds that writing has ended.
 func (s *Session) endWriting(cause *handshake.Error, limit time.Time) error {
 	o := &op{closing: true, limit: limit, limitErr: ErrUnsent}
 	if _, err := s.acquire(s.wtok, o, nil); err != nil {
 		return err
 	}
+	defer func() { <-s.wtok }()
 	var b []byte
 	switch {
 	case s.result.Legacy:
