@@ -23,13 +23,15 @@ var hints = []struct {
 }{
 	{isErr(vstp.ErrTLSRequired), "the other side speaks TLS: add --tls"},
 	{isErr(vstp.ErrNotTLS), "the other side speaks no TLS: is that the right address? Without --tls everything is readable on the way"},
+	{hasText("tls: either ServerName or InsecureSkipVerify must be specified in the tls.Config"),
+		"the address says no name to check the certificate for: --server-name NAME"},
 	{isErr(tlsvstp.ErrALPN), "that is a TLS server for something else"},
 	{asErr[x509.UnknownAuthorityError], "name the authority's certificate with --ca FILE; --insecure skips the check, for tests"},
 	{asErr[x509.HostnameError], "--server-name NAME says which name the certificate is for"},
 	{isExpired, "make a new certificate, with \"vstp cert --force\" for instance; or is the clock wrong?"},
-	{isAlert("certificate required"), "the server wants a client certificate: --cert FILE --key FILE"},
-	{isAlert("unknown certificate authority"), "the other side does not know the authority of the certificate: --ca there"},
-	{isAlert("bad certificate"), "the other side does not accept the certificate: --cert, --key"},
+	{hasText("tls: certificate required"), "the server wants a client certificate: --cert FILE --key FILE"},
+	{hasText("tls: unknown certificate authority"), "the other side does not know the authority of the certificate: --ca there"},
+	{hasText("tls: bad certificate"), "the other side does not accept the certificate: --cert, --key"},
 	{isErr(syscall.ECONNREFUSED), "is a vstp server running there?"},
 	{isErr(vstp.ErrHandshakeTimeout), "is it a vstp server that listens there?"},
 	{isErr(vstp.ErrIdleTimeout), "the peer has gone silent"},
@@ -61,12 +63,13 @@ func isHangUp(err error) bool {
 	return errors.As(err, &op) && op.Op == "dial" && errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-// isAlert looks for an alert of TLS that the peer sent. Over a stream crypto/tls gives
-// it as a type that it does not export, so there is only the text.
-func isAlert(text string) func(error) bool {
+// hasText looks for an error that has nothing but its text. Those of crypto/tls are of
+// this kind: alerts that the peer has sent over a stream, and what it finds missing in
+// its configuration.
+func hasText(text string) func(error) bool {
 	return func(err error) bool {
 		for ; err != nil; err = errors.Unwrap(err) {
-			if err.Error() == "tls: "+text {
+			if err.Error() == text {
 				return true
 			}
 		}

@@ -139,6 +139,12 @@ func TestClientCertificateDemanded(t *testing.T) {
 	require.Contains(t, vstpFails(t, exitFailure, "get", "--ca", ca, "--server-name", "example.org", "--cert", cert, "--key", key,
 		addr+"/f", dst+"/2"), "--server-name")
 
+	u := site{network: "unix", listen: t.TempDir() + "/s", server: []string{"--network", "unix", "--cert", cert, "--key", key}}
+	if len(u.listen) < 100 {
+		sock, _ := u.serve(t, "serve", src)
+		require.Contains(t, vstpFails(t, exitFailure, "ping", "--network", "unix", "--ca", ca, sock), "--server-name")
+	}
+
 	plain, _ := tcpSite.serve(t, "serve", src)
 	require.Contains(t, vstpFails(t, exitFailure, "get", "--ca", ca, plain+"/f", dst+"/2"), "no TLS")
 	vstpOK(t, "get", "--insecure", "--cert", cert, "--key", key, addr+"/f", dst+"/2")
