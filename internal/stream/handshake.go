@@ -95,7 +95,7 @@ func (s *Session) runHandshake() {
 	s.endReading(err)
 	s.werr = err
 	s.mu.Unlock()
-	if s.cfg.Client || s.result.Legacy || !s.sayWhy(err) {
+	if s.cfg.Client || s.result.Legacy || s.cur.typ == framing.TypeErr || !s.sayWhy(err) {
 		s.car.Close()
 	}
 }
@@ -261,6 +261,7 @@ func (s *Session) sendNow(b []byte) error {
 // Its header is a copy, as reading the payload may move the original.
 func (s *Session) firstFrame() (framing.Frame, framing.Fixed, error) {
 	fixed, h, err := s.rd.Next()
+	s.cur.typ = fixed.Type
 	if err != nil {
 		if err == io.EOF {
 			err = io.ErrUnexpectedEOF

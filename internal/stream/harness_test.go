@@ -41,9 +41,11 @@ var roles = []struct {
 // after f has ended, fails the test.
 func bubble(t *testing.T, f func(t *testing.T)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		f(t)
-		time.Sleep(time.Minute)
+	t.Run("", func(t *testing.T) { // a failure in a bubble is fatal outside
+		synctest.Test(t, func(t *testing.T) {
+			f(t)
+			time.Sleep(time.Minute)
+		})
 	})
 }
 

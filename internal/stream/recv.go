@@ -42,6 +42,7 @@ const (
 // next reads the header of the next frame into s.cur. The errors are those of pump.
 func (s *Session) next() error {
 	f, h, err := s.rd.Next()
+	s.cur.typ = f.Type
 	if err == nil {
 		s.stats.framesIn.Add(1)
 		err = s.begin(f, h)
@@ -76,6 +77,9 @@ func (s *Session) receiveFailed(err error) error {
 	err = violation(err)
 	var local *handshake.Error
 	if errors.As(err, &local) {
+		if s.cur.typ == framing.TypeErr {
+			local = nil // §4.5: "ERR MUST NOT be answered by any frame", a bad one neither
+		}
 		s.fail(err, local)
 		return err
 	}
