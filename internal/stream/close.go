@@ -133,7 +133,7 @@ func (s *Session) endWriting(cause *handshake.Error, limit time.Time) error {
 			s.mu.Lock()
 			s.ctl.ping, s.ctl.bye = 0, false // of no use any more
 			s.mu.Unlock()
-			if err = s.writeControl(); err == nil {
+			if err = s.writeControl(false); err == nil {
 				err = s.car.WriteFrame(b, nil, nil)
 				sent = err == nil
 			}

@@ -26,15 +26,17 @@ func (c *control) pending() bool {
 	return c.pong || c.ping != 0 || len(c.acks) > 0 || c.cancel || c.bye
 }
 
-// writeControl sends what is queued, in one piece. The holder of wtok calls it.
-// After a timeout it is still queued.
-func (s *Session) writeControl() error {
+// writeControl sends what is queued, in one piece; BYE only for who has no DATA to
+// send behind it. The holder of wtok calls it. After a timeout it is still queued.
+func (s *Session) writeControl(bye bool) error {
 	s.mu.Lock()
-	if !s.ctl.pending() {
+	c := s.ctl
+	c.bye = c.bye && bye
+	if !c.pending() {
 		s.mu.Unlock()
 		return nil
 	}
-	c := s.ctl
+	s.byeSent = s.byeSent || c.bye
 	acks := len(c.acks)
 	s.mu.Unlock()
 

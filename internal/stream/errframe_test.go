@@ -80,7 +80,9 @@ func TestErrNeverAnswered(t *testing.T) {
 			for _, sum := range []bool{false, true} {
 				for _, before := range []string{"", "fragment", "BYE"} {
 					what := fmt.Sprintf("%s, %s, crc=%v, after %s", e.name, role.name, sum, before)
-					bubble(t, func(t *testing.T) { testErr(t, what, e.b, e.remote || e.name == "no CRC" && !sum, role.client, sum, before) })
+					bubble(t, func(t *testing.T) {
+						testErr(t, what, e.b, e.remote || e.name == "no CRC" && !sum, role.client, sum, before)
+					})
 				}
 			}
 		}

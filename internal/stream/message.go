@@ -410,9 +410,12 @@ func (s *Session) writeFragment(m *Message, id uint64, off, end int) error {
 
 // cancelMessage tells the peer that no more fragments of id will come. Before the
 // next fragmented message the frame has been sent, so there is never a second one.
+// BYE tells the peer too, and has no DATA behind it.
 func (s *Session) cancelMessage(id uint64) {
 	s.mu.Lock()
-	s.ctl.cancel, s.ctl.cancelID = true, id
+	if !s.byeSent {
+		s.ctl.cancel, s.ctl.cancelID = true, id
+	}
 	s.mu.Unlock()
 	s.kick()
 }

@@ -139,6 +139,7 @@ type Session struct {
 	warmed   time.Time
 	ev       chan struct{} // closed at the next change; nil while nobody waits
 	peerBye  bool          // the peer has ended its stream
+	byeSent  bool          // we have ended ours, or are about to
 	msgs     []*Message
 	msgBytes int
 	ctl      control

@@ -77,7 +77,7 @@ func (s *Session) kick() {
 // for as long as that takes.
 func (s *Session) flusher() {
 	for s.holdFlush() {
-		err := s.writeControl()
+		err := s.writeControl(true)
 		if err == nil {
 			err = s.car.Flush()
 		}
@@ -133,7 +133,7 @@ func (s *Session) withWrite(o *op, f func() error) error {
 		if err := s.holdWrite(o); err != nil {
 			return err
 		}
-		err := s.writeControl()
+		err := s.writeControl(false)
 		if err == nil {
 			err = f()
 		}
@@ -191,7 +191,7 @@ func (s *Session) writeSome(o *op, p []byte) (int, error) {
 
 // writeStream sends one DATA frame of the byte stream, and before it what has been queued.
 func (s *Session) writeStream(p []byte) error {
-	if err := s.writeControl(); err != nil {
+	if err := s.writeControl(false); err != nil {
 		return err
 	}
 	return s.writeFrame(framing.TypeData, 0, append(s.head[:0], emptyFixed[:]...), p)
@@ -236,9 +236,9 @@ func (s *Session) writeFrame(t framing.Type, flags framing.Flags, head, payload 
 }
 
 // CloseWrite ends our stream. What was accepted before leaves before, what the
-// peer sends still arrives. It does not block.
+// peer sends still arrives. It does not block once the handshake is finished.
 func (s *Session) CloseWrite() error {
-	if err := s.ready(&s.writeOp); err != nil && !isTimeout(err) {
+	if err := s.ready(&op{}); err != nil {
 		return err
 	}
 	s.mu.Lock()
