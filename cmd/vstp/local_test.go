@@ -28,7 +28,7 @@ func TestHelp(t *testing.T) {
 }
 
 func TestUsageErrors(t *testing.T) {
-	ca, cert, key := certs(t)
+	ca, cert, _ := certs(t)
 	tests := []struct{ args, want string }{
 		{"nonsense", "unknown command"},
 		{"pings", `did you mean "ping"`},
@@ -73,13 +73,8 @@ func TestUsageErrors(t *testing.T) {
 		{"cert --days 0", "--days"},
 		{"cert a/b", "neither a host name"},
 	}
-	_ = key
 	for _, tt := range tests {
-		var args []string
-		for _, a := range strings.Split(tt.args, " ") {
-			args = append(args, a)
-		}
-		p := start(t, strings.NewReader(""), args...)
+		p := start(t, strings.NewReader(""), strings.Split(tt.args, " ")...)
 		require.Equal(t, exitUsage, p.wait(), tt.args)
 		require.Contains(t, p.stderr.String(), tt.want, tt.args)
 		require.Empty(t, p.stdout.String(), tt.args)

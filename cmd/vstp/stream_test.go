@@ -71,16 +71,11 @@ func TestPipe(t *testing.T) {
 		addr := l.stderr.wait(t, `listening on (\S+)`)[1]
 		c := start(t, bytes.NewReader(data), s.args("pipe", addr)...)
 		go func() {
-			for {
-				l.stdout.mu.Lock()
-				n := l.stdout.buf.Len()
-				for n < len(data) {
-					l.stdout.cond.Wait()
-					n = l.stdout.buf.Len()
-				}
-				l.stdout.mu.Unlock()
-				break
+			l.stdout.mu.Lock()
+			for l.stdout.buf.Len() < len(data) {
+				l.stdout.cond.Wait()
 			}
+			l.stdout.mu.Unlock()
 			io.WriteString(answerW, "got it")
 			answerW.Close()
 		}()
