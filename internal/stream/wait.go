@@ -29,6 +29,9 @@ type op struct {
 
 // until returns when the op has to end, zero for never. Session.mu is held.
 func (o *op) until() time.Time {
+	if o.ctx != nil && o.ctx.Err() != nil {
+		return aLongTimeAgo
+	}
 	t := o.limit
 	if o.dl != nil && !o.dl.t.IsZero() && (t.IsZero() || o.dl.t.Before(t)) {
 		t = o.dl.t
@@ -102,10 +105,12 @@ func (s *Session) setDeadline(d *deadline, t time.Time) error {
 		close(d.changed)
 		d.changed = nil
 	}
-	if s.rheld != nil && s.rheld.dl == d {
+	// Whoever was interrupted because there is nothing to wait for any more may not
+	// have noticed yet: the poller forgets a deadline that is moved.
+	if s.rheld != nil && s.rheld.dl == d && s.rerr == nil {
 		s.armRead(s.rheld.until())
 	}
-	if s.wheld != nil && s.wheld.dl == d {
+	if s.wheld != nil && s.wheld.dl == d && (s.werr == nil || s.werr == ErrWriteClosed) {
 		s.armWrite(s.wheld.until())
 	}
 	return nil
