@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -294,8 +295,43 @@ func (r *benchRun) report(rep *benchReport) {
 	}
 }
 
+// plotWidth is the most bars that a plot has.
+const plotWidth = 60
+
+// plot draws a line for what has moved in each second, if there is a course to see.
+func (rep *benchReport) plot(out io.Writer) {
+	if len(rep.Intervals) < 3 {
+		return
+	}
+	for _, row := range []struct {
+		name string
+		of   func(interval) int64
+	}{
+		{"sent", func(i interval) int64 { return i.Sent }},
+		{"received", func(i interval) int64 { return i.Received }},
+		{"round trips", func(i interval) int64 { return i.RoundTrip }},
+	} {
+		var v []float64
+		low, high := math.Inf(1), 0.0
+		for _, i := range rep.Intervals {
+			r := float64(row.of(i)) / (i.End - i.Start)
+			v = append(v, r)
+			low, high = min(low, r), max(high, r)
+		}
+		if high == 0 {
+			continue
+		}
+		word := func(r float64) string { return bitRate(8 * r) }
+		if row.name == "round trips" {
+			word = func(r float64) string { return fmt.Sprintf("%.0f/s", r) }
+		}
+		fmt.Fprintf(out, "%s: %s  %s to %s\n", row.name, progress.Sparkline(v, plotWidth), word(low), word(high))
+	}
+}
+
 // print writes the report for people.
 func (rep *benchReport) print(out io.Writer) {
+	rep.plot(out)
 	for _, f := range []struct {
 		name string
 		*flow

@@ -31,7 +31,8 @@ says whether it has TLS.
 
 An end of a stream is passed on and the other direction goes on. What breaks on one
 side breaks on the other: a reset on a plain socket, an error with a reason on vstp;
-so does a target that cannot be reached.`,
+so does a target that cannot be reached. The first Ctrl-C or SIGTERM lets connections
+finish, for the time of --grace; the second ends them.`,
 		Example: `  # before the server's web server:
   vstp proxy --listen vstp+tls://:6969 --cert cert.pem --key key.pem --to tcp://127.0.0.1:80
   # beside the browser, which then opens http://127.0.0.1:8080/:

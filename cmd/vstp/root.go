@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -97,6 +98,7 @@ An ADDRESS is HOST, HOST:PORT or :PORT; the port is 6969 where none is given. Wi
   vstp get host/file.iso                     # on another
   vstp cert localhost 192.0.2.7              # keys for --tls
   vstp ping host`,
+		Version:       version(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          unknownCommand,
@@ -119,6 +121,14 @@ An ADDRESS is HOST, HOST:PORT or :PORT; the port is 6969 where none is given. Wi
 		newDecode(o),
 	)
 	return root
+}
+
+// version is that of the module, as the go command has built it in.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "unknown"
 }
 
 // unknownCommand rejects arguments of the root command, which are no command's name.

@@ -275,3 +275,14 @@ func TestBenchInterrupt(t *testing.T) {
 	require.Contains(t, p.stderr.String(), "interrupted")
 	require.Equal(t, exitOK, server.interrupt())
 }
+
+func TestBenchPlot(t *testing.T) {
+	rep := &benchReport{Upload: &flow{}}
+	for i := range 100 {
+		rep.Intervals = append(rep.Intervals, interval{Start: float64(i), End: float64(i + 1), Sent: int64(i) * 125_000})
+	}
+	var out strings.Builder
+	rep.print(&out)
+	require.Contains(t, out.String(), "0 bit/s to 99 Mbit/s")
+	require.NotContains(t, out.String(), "received")
+}

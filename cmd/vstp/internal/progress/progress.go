@@ -33,6 +33,7 @@ func New(w io.Writer, total int64) *Bar {
 		progressbar.OptionShowBytes(true),
 		progressbar.OptionUseIECUnits(true),
 		progressbar.OptionShowTotalBytes(true),
+		progressbar.OptionShowCount(),
 		progressbar.OptionSetPredictTime(true),
 		progressbar.OptionSetElapsedTime(true),
 		progressbar.OptionSetWidth(20),
@@ -108,4 +109,33 @@ func Rate(n int64, d time.Duration) string {
 		return "-"
 	}
 	return Bytes(int64(float64(n)/d.Seconds())) + "/s"
+}
+
+// Sparkline draws values as a row of bars of eight heights, the largest one full. Long
+// series are drawn with the mean of neighbours, in at most width bars.
+func Sparkline(values []float64, width int) string {
+	if n := len(values); n > width {
+		mean := make([]float64, width)
+		for i := range mean {
+			from, to := i*n/width, (i+1)*n/width
+			for _, v := range values[from:to] {
+				mean[i] += v / float64(to-from)
+			}
+		}
+		values = mean
+	}
+	top := 0.0
+	for _, v := range values {
+		top = max(top, v)
+	}
+	bars := []rune("▁▂▃▄▅▆▇█")
+	var b strings.Builder
+	for _, v := range values {
+		i := 0
+		if top > 0 && v > 0 {
+			i = min(int(v/top*float64(len(bars))), len(bars)-1)
+		}
+		b.WriteRune(bars[i])
+	}
+	return b.String()
 }

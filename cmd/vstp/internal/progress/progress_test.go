@@ -41,3 +41,10 @@ func TestBar(t *testing.T) {
 	none.Skip(1)
 	none.Clear()
 }
+
+func TestSparkline(t *testing.T) {
+	require.Equal(t, "▁▅█", Sparkline([]float64{0, 5, 10}, 10))
+	require.Equal(t, "▃█", Sparkline([]float64{1, 3, 8, 8}, 2))
+	require.Equal(t, "▁▁", Sparkline([]float64{0, 0}, 2))
+	require.Empty(t, Sparkline(nil, 10))
+}
