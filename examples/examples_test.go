@@ -99,6 +99,13 @@ func output(t *testing.T, name string, args ...string) (string, error) {
 	return string(b), err
 }
 
+func TestHTTPDemo(t *testing.T) {
+	out, err := output(t, "http")
+	require.NoError(t, err, out)
+	require.Contains(t, out, "hello from net/http, GET /demo")
+	require.Contains(t, out, "carried by VSTP over tcp")
+}
+
 func TestHTTP(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "page"), []byte("hello over vstp"), 0o644))

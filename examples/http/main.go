@@ -1,6 +1,8 @@
 // An unmodified net/http server and client over vstp: the server gets a
 // vstp.Listener, the client's Transport a vstp.Dialer, and nothing else changes.
+// Without arguments both sides run in one process, for a look:
 //
+//	go run ./examples/http
 //	go run ./examples/http -serve 127.0.0.1:6969 -dir .
 //	go run ./examples/http http://127.0.0.1:6969/README.md
 //
@@ -42,6 +44,8 @@ func main() {
 		err = serve(ctx)
 	case flag.NArg() == 1:
 		err = get(ctx, flag.Arg(0))
+	case flag.NArg() == 0 && *socket == "":
+		err = demo(ctx)
 	default:
 		flag.Usage()
 		os.Exit(2)
@@ -49,6 +53,34 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
+}
+
+// demo serves one page and fetches it, over TCP on loopback, and shows what carried it.
+func demo(ctx context.Context) error {
+	ln, err := vstp.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	states := make(chan vstp.ConnectionState, 1)
+	srv := &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprintf(w, "hello from net/http, %s %s from %s\n", r.Method, r.URL.Path, r.RemoteAddr)
+		}),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			states <- c.(*vstp.Conn).ConnectionState()
+			return ctx
+		},
+		ReadHeaderTimeout: 10 * time.Second,
+	}
+	go srv.Serve(ln)
+	defer srv.Close()
+	fmt.Println("http.Server on a vstp.Listener at", ln.Addr())
+	if err := get(ctx, "http://"+ln.Addr().String()+"/demo"); err != nil {
+		return err
+	}
+	cs := <-states
+	fmt.Printf("carried by VSTP over %s, session %x, checksum %v\n", cs.Carrier, cs.SessionID, cs.Checksum)
+	return nil
 }
 
 func serve(ctx context.Context) error {
