@@ -62,6 +62,11 @@ func newSite(t testing.TB, tr transport, handler http.Handler, options ...func(*
 	return s
 }
 
+// host is what a client of s dials.
+func (s *site) host() string {
+	return strings.TrimSuffix(strings.TrimPrefix(s.url, "http://"), "/")
+}
+
 // do sends a request and returns the answer and its body.
 func (s *site) do(t testing.TB, method string, body io.Reader) (*http.Response, []byte) {
 	t.Helper()
@@ -277,7 +282,7 @@ func TestHTTPHijack(t *testing.T) {
 			b, _ := io.ReadAll(rw) // to the client's CloseWrite
 			conn.Write(b)
 		}))
-		c, err := s.transport.DialContext(t.Context(), "tcp", strings.Trim(s.url, "htp:/"))
+		c, err := s.transport.DialContext(t.Context(), "tcp", s.host())
 		require.NoError(t, err)
 		defer c.Close()
 		_, err = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nread ahead,")
