@@ -191,6 +191,13 @@ func (c *Carrier) Flush() error {
 			}
 		}
 		c.rest = nil
+		if p, ok := c.conn.(*pumped); ok {
+			err := p.wait()
+			if err != nil && !isTimeout(err) {
+				c.werr = err
+			}
+			return err
+		}
 		if c.tls == nil || !c.seal.pending() {
 			return nil
 		}

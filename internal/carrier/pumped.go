@@ -27,16 +27,29 @@ func newPumped(conn net.Conn) *pumped {
 
 // Write takes all of b or, with an error, nothing.
 func (p *pumped) Write(b []byte) (int, error) {
-	if err := p.wait(); err != nil {
+	b2 := append([]byte(nil), b...) // Write must not keep b
+	err := p.run(func() error {
+		_, err := p.Conn.Write(b2)
+		return err
+	})
+	if err != nil {
 		return 0, err
+	}
+	return len(b), nil
+}
+
+// run waits for what is under way, begins f, and waits for it until the deadline. A
+// timeout says that f was not begun.
+func (p *pumped) run(f func() error) error {
+	if err := p.wait(); err != nil {
+		return err
 	}
 	busy := make(chan struct{})
 	p.mu.Lock()
 	p.busy = busy
 	p.mu.Unlock()
-	b2 := append([]byte(nil), b...) // Write must not keep b
 	go func() {
-		_, err := p.Conn.Write(b2)
+		err := f()
 		p.mu.Lock()
 		p.err = err
 		p.busy = nil
@@ -44,9 +57,9 @@ func (p *pumped) Write(b []byte) (int, error) {
 		close(busy)
 	}()
 	if err := p.wait(); err != nil && !isTimeout(err) {
-		return 0, err
+		return err
 	}
-	return len(b), nil
+	return nil
 }
 
 // wait waits until no Write is under way, or for the deadline.
@@ -95,10 +108,25 @@ func (p *pumped) SetDeadline(t time.Time) error {
 	return p.Conn.SetReadDeadline(t)
 }
 
-// CloseWrite passes on, where the connection below has it.
+// CloseWrite passes on, where the connection below has it. It does not wait beyond
+// the deadline for a peer that takes nothing.
 func (p *pumped) CloseWrite() error {
-	if cw, ok := p.Conn.(interface{ CloseWrite() error }); ok {
-		return cw.CloseWrite()
+	cw, ok := p.Conn.(interface{ CloseWrite() error })
+	if !ok {
+		return net.ErrClosed
 	}
-	return net.ErrClosed
+	if err := p.run(cw.CloseWrite); err != nil {
+		return err
+	}
+	return p.wait()
+}
+
+// Close closes the socket below: crypto/tls would wait up to five seconds until the
+// peer takes its alert (golang.org/issue/31224), which CloseWrite has sent if the end
+// is an orderly one.
+func (p *pumped) Close() error {
+	if nc, ok := p.Conn.(interface{ NetConn() net.Conn }); ok {
+		return nc.NetConn().Close()
+	}
+	return p.Conn.Close()
 }
