@@ -57,9 +57,16 @@ var errBadCompression = &handshake.Error{Code: framing.CodeCompression, Reason: 
 var errBomb = &handshake.Error{Code: framing.CodeTooLarge, Reason: "decompressed payload"}
 
 // decompress returns the content of the zstd frame p, of at most limit bytes,
-// valid until the next call. The buffer grows with what has really come out: a
-// size that the frame claims is not believed.
+// valid until the next call. The buffer grows with what has really come out; a
+// size that the frame claims is believed as far as it can be true.
 func (d *decompressor) decompress(p []byte, limit int) ([]byte, error) {
+	if len(p) == 0 {
+		return p[:0:0], nil
+	}
+	claim, err := claimedSize(p, limit)
+	if err != nil {
+		return nil, err
+	}
 	if d.dec == nil {
 		dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 			zstd.WithDecoderMaxWindow(maxZstdWindow), zstd.WithDecodeAllCapLimit(true), zstd.IgnoreChecksum(false))
@@ -68,7 +75,7 @@ func (d *decompressor) decompress(p []byte, limit int) ([]byte, error) {
 		}
 		d.dec = dec
 	}
-	size := min(max(maxDataPayload, cap(d.buf)), limit)
+	size := min(max(maxDataPayload, claim, cap(d.buf)), limit)
 	for {
 		if cap(d.buf) < size {
 			d.buf = make([]byte, 0, size)
@@ -88,6 +95,32 @@ func (d *decompressor) decompress(p []byte, limit int) ([]byte, error) {
 		}
 		size = min(2*size, limit)
 	}
+}
+
+// A zstd block has at most maxZstdBlock bytes in it, and takes minZstdBlock if they
+// are all the same. RFC 8878 §3.1.1.2.
+const (
+	maxZstdBlock = 128 << 10
+	minZstdBlock = 4
+)
+
+// claimedSize returns the content size in the header of the zstd frame p, 0 if there
+// is none. It is an error if it is above limit, or more than can be in p.
+func claimedSize(p []byte, limit int) (int, error) {
+	var h zstd.Header
+	switch err := h.Decode(p); {
+	case errors.Is(err, zstd.ErrWindowSizeExceeded):
+		return 0, errBomb
+	case err != nil:
+		return 0, errBadCompression
+	case !h.HasFCS:
+		return 0, nil
+	case h.FrameContentSize > uint64(limit):
+		return 0, errBomb
+	case h.FrameContentSize/maxZstdBlock > uint64(len(p)/minZstdBlock):
+		return 0, errBadCompression
+	}
+	return int(h.FrameContentSize), nil
 }
 
 // growLimit is the size above which a decompression buffer is not kept.
