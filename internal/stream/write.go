@@ -339,7 +339,7 @@ var errFileShrank = errors.New("vstp: file became shorter while it was sent")
 func (s *Session) sendFile(f *os.File, n int64) (sent int64, err error) {
 	o := &s.writeOp
 	for sent < n {
-		size := min(n-sent, maxFileFrame)
+		size := min(n-sent, maxFileFrame, s.result.PeerMaxFrame-framing.FixedLen)
 		err := s.withWrite(o, func() error {
 			pos, err := f.Seek(0, io.SeekCurrent)
 			if err != nil {
