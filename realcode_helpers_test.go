@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -204,4 +205,11 @@ func roundTrip(c net.Conn, p []byte) error {
 		return errEcho
 	}
 	return nil
+}
+
+// heapAllocated returns how many bytes have been allocated so far.
+func heapAllocated() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.TotalAlloc
 }
