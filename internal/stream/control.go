@@ -165,7 +165,8 @@ func (s *Session) receivePong() {
 	s.changed()
 }
 
-// maxPings is how many PINGs may be unanswered; further ones wait for the last of them.
+// maxPings is how many PINGs may be unanswered; from there on the last one is sent
+// again, which keeps the peer from thinking that we are gone.
 const maxPings = 64
 
 // queuePing queues a PING and returns its token. Session.mu is held.
@@ -176,8 +177,8 @@ func (s *Session) queuePing() uint64 {
 			s.pingSent = make(map[uint64]time.Time)
 		}
 		s.pingSent[s.pings] = time.Now()
-		s.ctl.ping = s.pings
 	}
+	s.ctl.ping = s.pings
 	return s.pings
 }
 

@@ -17,7 +17,8 @@ func (s *Session) startService() {
 	if d == 0 {
 		return
 	}
-	s.lastSeen.Store(time.Now().UnixNano())
+	s.epoch = time.Now()
+	s.lastSeen.Store(0)
 	s.serviced.Store(true)
 	s.service = time.AfterFunc(d, s.serve)
 }
@@ -43,12 +44,14 @@ func (s *Session) serviceInterval() time.Duration {
 
 // serve is one tick.
 func (s *Session) serve() {
+	before := s.lastSeen.Load()
 	stalled := s.poll()
-	now := time.Now()
+	now := time.Since(s.epoch)
 	if stalled {
-		s.lastSeen.Store(now.UnixNano()) // the silence is ours
+		s.lastSeen.Store(int64(now)) // the silence is ours
 	}
-	silence := now.Sub(time.Unix(0, s.lastSeen.Load()))
+	silence := now - time.Duration(s.lastSeen.Load())
+	quiet := now - time.Duration(before) // what poll has read came at some time since
 	s.mu.Lock()
 	if s.closed || s.rerr != nil {
 		s.mu.Unlock()
@@ -63,11 +66,11 @@ func (s *Session) serve() {
 	}
 	next := s.serviceInterval()
 	if k := s.cfg.KeepAlive; k > 0 {
-		if silence >= k {
+		if quiet >= k {
 			s.queuePing()
 			defer s.kick()
 		} else {
-			next = min(next, k-silence)
+			next = min(next, k-quiet)
 		}
 	}
 	if idle > 0 && silence < idle {

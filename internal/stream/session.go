@@ -153,7 +153,8 @@ type Session struct {
 	readOp, writeOp, flushOp op // of Read, Write and the flusher: shared, so that they cost no allocation
 
 	readEnded atomic.Bool  // rerr is set: the carrier must not be read any more
-	lastSeen  atomic.Int64 // unix nanoseconds of the last bytes from the peer, while serviced
+	epoch     time.Time    // when the service began; has a monotonic clock
+	lastSeen  atomic.Int64 // nanoseconds from epoch to the last bytes from the peer
 	serviced  atomic.Bool
 	endOnce   sync.Once
 	stats     counters
@@ -263,6 +264,6 @@ func (s *Session) arrived(n int) {
 	}
 	s.stats.wireIn.Add(uint64(n))
 	if s.serviced.Load() {
-		s.lastSeen.Store(time.Now().UnixNano())
+		s.lastSeen.Store(int64(time.Since(s.epoch)))
 	}
 }
