@@ -65,11 +65,14 @@ type Client struct {
 	peer
 	Events Events
 
-	files FilesError
+	files      FilesError
+	maxEntries int // MaxEntries, save in tests
 }
 
 // NewClient returns a Client that uses c; a stall of zero is DefaultStall.
-func NewClient(c Conn, stall time.Duration) *Client { return &Client{peer: newPeer(c, stall)} }
+func NewClient(c Conn, stall time.Duration) *Client {
+	return &Client{peer: newPeer(c, stall), maxEntries: MaxEntries}
+}
 
 // Stat asks what a path is.
 func (c *Client) Stat(ctx context.Context, path string) (Entry, error) {
@@ -102,8 +105,8 @@ func (c *Client) List(ctx context.Context, path string) ([]Entry, error) {
 		if b.More && len(b.Entries) == 0 || len(all) == 0 && (len(b.Entries) == 0 || b.Entries[0].Path != ".") {
 			return nil, c.fail(protocolError("a listing without entries"))
 		}
-		if len(all)+len(b.Entries) > MaxEntries {
-			return nil, c.fail(protocolError("a listing of more than %d entries", MaxEntries))
+		if len(all)+len(b.Entries) > c.maxEntries {
+			return nil, c.fail(protocolError("a listing of more than %d entries", c.maxEntries))
 		}
 		for _, e := range b.Entries {
 			if err := c.check(e); err != nil {

@@ -176,7 +176,9 @@ func TestHostileListing(t *testing.T) {
 				s.hear()
 				play(s)
 			}()
-			_, err := NewClient(a, 5*time.Second).List(ctx, ".")
+			c := NewClient(a, 5*time.Second)
+			c.maxEntries = 50_000
+			_, err := c.List(ctx, ".")
 			require.ErrorIs(t, err, ErrProtocol)
 			<-done
 		})
