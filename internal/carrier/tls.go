@@ -176,9 +176,10 @@ func (c *Carrier) sealFrame(head, payload, tail []byte) error {
 	return nil
 }
 
-// IsTLSRecord reports whether b, the first bytes of a stream, look like a TLS record.
+// IsTLSRecord reports whether b, the first bytes of a stream, look like a TLS record,
+// as far as they are there.
 func IsTLSRecord(b []byte) bool {
-	return len(b) >= 2 && b[0] >= 20 && b[0] <= 23 && b[1] == 3
+	return len(b) > 0 && b[0] >= 20 && b[0] <= 23 && (len(b) == 1 || b[1] == 3)
 }
 
 var _ io.Closer = tlsSocket{}
