@@ -33,6 +33,17 @@ func describe(c *vstp.Conn) string {
 	return fmt.Sprintf("%s to %s", st.Carrier, c.RemoteAddr())
 }
 
+// abort ends a connection in a way that its peer cannot take for a regular end.
+func abort(c net.Conn, reason string) {
+	switch c := c.(type) {
+	case *vstp.Conn:
+		c.CloseWithError(vstp.CodeApplication, reason)
+	case *net.TCPConn:
+		c.SetLinger(0) // a reset
+	}
+	c.Close()
+}
+
 // An acceptLoop serves the connections of a listener, at most max at a time.
 type acceptLoop struct {
 	max   int
@@ -93,7 +104,7 @@ func (l *acceptLoop) run(ctx context.Context, ln net.Listener) error {
 	}
 	mu.Lock()
 	for c := range open {
-		c.Close()
+		abort(c, "shutting down")
 	}
 	mu.Unlock()
 	<-done

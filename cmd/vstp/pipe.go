@@ -37,7 +37,11 @@ done, pipe fails: what came out may not be all.`,
 			if o.verbose {
 				o.infof(cmd.ErrOrStderr(), "connected by %s", describe(c))
 			}
-			return pipe(ctx, c, cmd.InOrStdin(), cmd.OutOrStdout())
+			err = pipe(ctx, c, cmd.InOrStdin(), cmd.OutOrStdout())
+			if err != nil {
+				abort(c, "pipe failed") // a plain end would tell the peer that it has all
+			}
+			return err
 		},
 	}
 	f = addNetFlags(cmd, o, dials|listens)
@@ -79,7 +83,7 @@ func (f *netFlags) pipeConn(ctx context.Context, log io.Writer, listen bool, add
 // pipe copies both ways until both have ended. A read of in cannot be interrupted, so
 // it is left behind when there is nobody any more to send to.
 func pipe(ctx context.Context, c *vstp.Conn, in io.Reader, out io.Writer) error {
-	stop := context.AfterFunc(ctx, func() { c.Close() })
+	stop := context.AfterFunc(ctx, func() { abort(c, "interrupted") })
 	defer stop()
 	sent := make(chan error, 1)
 	go func() {

@@ -168,12 +168,5 @@ func side(c net.Conn) (relay.Side, error) {
 	if !ok {
 		return relay.Side{}, fmt.Errorf("%s connections cannot be half-closed", c.LocalAddr().Network())
 	}
-	s := relay.Side{Conn: rc, Abort: func(error) { c.Close() }}
-	switch c := c.(type) {
-	case *vstp.Conn:
-		s.Abort = func(err error) { c.CloseWithError(vstp.CodeApplication, "proxy: "+errorText(err)) }
-	case *net.TCPConn:
-		s.Abort = func(error) { c.SetLinger(0); c.Close() } // a reset
-	}
-	return s, nil
+	return relay.Side{Conn: rc, Abort: func(err error) { abort(c, "proxy: "+errorText(err)) }}, nil
 }

@@ -132,10 +132,15 @@ func TestPipeBreaks(t *testing.T) {
 
 	in3, stop3 := io.Pipe()
 	defer stop3.Close()
-	p = start(t, in3, "pipe", ln.Addr().String())
+	p = start(t, in3, "pipe", "-v", ln.Addr().String())
 	c = accept()
+	p.stderr.wait(t, "connected by")
 	require.Equal(t, exitFailure, p.interrupt())
 	require.Contains(t, p.stderr.String(), "interrupted")
+	_, err = io.ReadAll(c) // must not look like a regular end
+	var pe *vstp.ProtocolError
+	require.ErrorAs(t, err, &pe)
+	require.Equal(t, "interrupted", pe.Reason)
 	c.Close()
 }
 
@@ -285,4 +290,27 @@ func TestBenchPlot(t *testing.T) {
 	rep.print(&out)
 	require.Contains(t, out.String(), "0 bit/s to 99 Mbit/s")
 	require.NotContains(t, out.String(), "received")
+}
+
+// What is still connected when the time of grace is over ends with an error.
+func TestProxyGrace(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer ln.Close()
+	p := start(t, nil, "proxy", "--grace", "1ms", "--listen", "vstp://127.0.0.1:0", "--to", "tcp://"+ln.Addr().String())
+	c, err := vstp.Dial("tcp", p.stderr.wait(t, `carrying connections from (\S+) to`)[1])
+	require.NoError(t, err)
+	defer c.Close()
+	target, err := ln.Accept()
+	require.NoError(t, err)
+	defer target.Close()
+	_, err = io.WriteString(c, "half")
+	require.NoError(t, err)
+	_, err = io.ReadFull(target, make([]byte, 4))
+	require.NoError(t, err)
+	require.Equal(t, exitOK, p.interrupt())
+	_, err = io.ReadAll(c)
+	require.Error(t, err)
+	_, err = io.ReadAll(target)
+	require.Error(t, err)
 }
