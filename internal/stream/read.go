@@ -189,7 +189,11 @@ func (s *Session) readCompressed(p []byte) (int, error) {
 func (s *Session) bufferStream() error {
 	free := maxBufferedStream - s.sbuf.len()
 	if free <= 0 {
-		return errStalled
+		if s.cur.left > 0 {
+			return errStalled
+		}
+		_, err := s.readCurrent(make([]byte, 1)) // nothing but the end of the frame
+		return err
 	}
 	n, err := s.readCurrent(s.sbuf.room(min(free, maxDataPayload)))
 	s.sbuf.grow(n)
