@@ -3,7 +3,8 @@ package stream
 import (
 	"errors"
 	"io"
-	"os"
+	"io/fs"
+	"syscall"
 	"time"
 
 	"github.com/vstp-go/vstp/framing"
@@ -150,6 +151,9 @@ func (s *Session) Write(p []byte) (n int, err error) {
 	if err := s.ready(o); err != nil {
 		return 0, err
 	}
+	if len(p) == 0 {
+		return 0, s.checkWrite(o)
+	}
 	if _, err := s.acquire(s.stok, o, nil); err != nil {
 		return 0, err
 	}
@@ -167,6 +171,16 @@ func (s *Session) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
+// checkWrite returns the error of a write of nothing, which waits for nothing.
+func (s *Session) checkWrite(o *op) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.expired(o); err != nil {
+		return err
+	}
+	return s.werr
+}
+
 // writeSome sends the first bytes of p in a frame. Between two of them messages
 // have their turn.
 func (s *Session) writeSome(o *op, p []byte) (int, error) {
@@ -176,7 +190,7 @@ func (s *Session) writeSome(o *op, p []byte) (int, error) {
 	p = p[:min(len(p), maxDataPayload)]
 	for {
 		err := s.holdWrite(o)
-		if err == nil && len(p) > 0 {
+		if err == nil {
 			if err = s.writeStream(p); err != nil && isTimeout(err) {
 				continue // whose? holdWrite knows
 			}
@@ -308,13 +322,20 @@ func (s *Session) copyFrom(r io.Reader) (n int64, err error) {
 	}
 }
 
+// A file is an *os.File, or what io.Copy makes of one: an *os.File without WriteTo.
+type file interface {
+	fs.File
+	io.Seeker
+	syscall.Conn
+}
+
 // regularFile returns the file behind r and how much of it to send, if its size is known.
-func regularFile(r io.Reader) (f *os.File, limit int64, ok bool) {
+func regularFile(r io.Reader) (f file, limit int64, ok bool) {
 	limit = -1
 	if lr, is := r.(*io.LimitedReader); is {
 		r, limit = lr.R, lr.N
 	}
-	f, ok = r.(*os.File)
+	f, ok = r.(file)
 	if !ok {
 		return nil, 0, false
 	}
@@ -336,7 +357,7 @@ func regularFile(r io.Reader) (f *os.File, limit int64, ok bool) {
 var errFileShrank = errors.New("vstp: file became shorter while it was sent")
 
 // sendFile sends n bytes of f.
-func (s *Session) sendFile(f *os.File, n int64) (sent int64, err error) {
+func (s *Session) sendFile(f file, n int64) (sent int64, err error) {
 	o := &s.writeOp
 	for sent < n {
 		size := min(n-sent, maxFileFrame, s.result.PeerMaxFrame-framing.FixedLen)
@@ -377,7 +398,7 @@ func (s *Session) sendFile(f *os.File, n int64) (sent int64, err error) {
 
 // oweFile reads the rest of a frame that a deadline has cut, which begins at off,
 // into memory. How far the file was read when the deadline passed is not known.
-func (s *Session) oweFile(f *os.File, off, n int64) error {
+func (s *Session) oweFile(f file, off, n int64) error {
 	if _, err := f.Seek(off, io.SeekStart); err != nil {
 		return err
 	}
