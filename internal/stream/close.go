@@ -35,10 +35,10 @@ func (s *Session) Close() error {
 	s.mu.Unlock()
 	if !established {
 		s.hsEnd(errClosed)
-		s.hsOnce.Do(func() {
+		if s.hsStarted.CompareAndSwap(false, true) {
 			s.hsErr = errClosed
 			close(s.hsCh)
-		})
+		}
 		return s.car.Close()
 	}
 	return s.end(nil)
@@ -97,7 +97,7 @@ func (s *Session) end(cause *handshake.Error) (err error) {
 			return
 		}
 		limit := time.Now().Add(s.cfg.Linger)
-		if err = s.endWriting(cause, limit); err != nil || !s.car.CloseWrite() {
+		if err = s.endWriting(cause, limit); err != nil || !s.car.CloseWrite() || s.noDrain() {
 			s.car.Close()
 			return
 		}
@@ -142,7 +142,7 @@ func (s *Session) endWriting(cause *handshake.Error, limit time.Time) error {
 			err = s.car.Flush()
 		}
 		if err == nil || !isTimeout(err) {
-			if err != nil && s.peerGone() {
+			if err != nil && s.carrierGone() {
 				err = nil // nobody is left to be told
 			}
 			return err
@@ -150,11 +150,19 @@ func (s *Session) endWriting(cause *handshake.Error, limit time.Time) error {
 	}
 }
 
-// peerGone reports whether the carrier has ended from the other side.
-func (s *Session) peerGone() bool {
+// carrierGone reports whether the carrier has ended from the other side.
+func (s *Session) carrierGone() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.rerr != nil || s.peerBye
+}
+
+// noDrain reports whether nothing that the peer may have sent since is worth an
+// orderly end: it has closed, and does not read what a reset would destroy.
+func (s *Session) noDrain() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.peerGone
 }
 
 // drain reads and drops what the peer still sends, until it ends its side, then

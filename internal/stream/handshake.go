@@ -19,26 +19,33 @@ var errClosed = net.ErrClosed
 // Handshake runs the handshake if it has not run yet, and returns its result. When
 // ctx ends first the session is over, as with crypto/tls.
 func (s *Session) Handshake(ctx context.Context) error {
-	s.startHandshake()
-	select {
-	case <-s.hsCh:
-	case <-ctx.Done():
-		select {
-		case <-s.hsCh: // it was faster
-			return s.hsErr
-		default:
-		}
+	if s.hsDone.Load() {
+		return nil
+	}
+	giveUp := func() {
 		s.hsEnd(context.Cause(ctx))
 		s.car.Close()
-		<-s.hsCh
+	}
+	stop := func() bool { return true }
+	if ctx.Done() != nil {
+		stop = context.AfterFunc(ctx, giveUp)
+	}
+	if s.hsStarted.CompareAndSwap(false, true) {
+		s.runHandshake() // here rather than in a goroutine: it is dialing that waits
+	}
+	<-s.hsCh
+	if !stop() && s.hsErr == nil {
+		return context.Cause(ctx) // it was faster, but giveUp has closed the carrier
 	}
 	return s.hsErr
 }
 
 // startHandshake runs it in a goroutine of its own, so that callers can wait with
-// deadlines and contexts of theirs, none of which can break it.
+// deadlines of theirs, none of which can break it.
 func (s *Session) startHandshake() {
-	s.hsOnce.Do(func() { go s.runHandshake() })
+	if s.hsStarted.CompareAndSwap(false, true) {
+		go s.runHandshake()
+	}
 }
 
 // ready waits for the end of the handshake, for as long as o allows.

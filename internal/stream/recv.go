@@ -364,6 +364,7 @@ func (s *Session) receiveBye() {
 	defer s.mu.Unlock()
 	s.peerBye = true
 	if s.cur.close {
+		s.peerGone = true
 		if s.werr == nil {
 			s.werr = ErrPeerClosed
 		}

@@ -99,14 +99,14 @@ type Session struct {
 	car carrier.Carrier
 
 	// Handshake.
-	hsOnce sync.Once
-	hsDone atomic.Bool   // finished without error: result is valid
-	hsCh   chan struct{} // closed when the handshake has ended
-	hsErr  error         // valid once hsCh is closed
-	hsCtx  context.Context
-	hsEnd  context.CancelCauseFunc // ends hsCtx
-	result handshake.Result
-	sum    bool // every frame of ours has the CRC
+	hsStarted atomic.Bool
+	hsDone    atomic.Bool   // finished without error: result is valid
+	hsCh      chan struct{} // closed when the handshake has ended
+	hsErr     error         // valid once hsCh is closed
+	hsCtx     context.Context
+	hsEnd     context.CancelCauseFunc // ends hsCtx
+	result    handshake.Result
+	sum       bool // every frame of ours has the CRC
 
 	done chan struct{} // closed by Close
 
@@ -139,6 +139,7 @@ type Session struct {
 	warmed   time.Time
 	ev       chan struct{} // closed at the next change; nil while nobody waits
 	peerBye  bool          // the peer has ended its stream
+	peerGone bool          // and reads no more: it has closed
 	byeSent  bool          // we have ended ours, or are about to
 	msgs     []*Message
 	msgBytes int
