@@ -131,6 +131,36 @@ func TestCloseDeadPeer(t *testing.T) {
 	}
 }
 
+// Both ends close at once although neither direction has room, since nobody has read
+// what came: that is no reason to wait (C5; smux#37, FIN blocked by a full buffer).
+func TestCloseSimultaneousFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := memPair(t, 10_000, nil)
+		for _, end := range []*vstp.Conn{c, s} {
+			require.NoError(t, end.SetWriteDeadline(time.Now().Add(time.Second)))
+			_, err := end.Write(make([]byte, 1<<20))
+			require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+		}
+		start := time.Now()
+		first := async(c.Close)
+		second := s.Close()
+		require.NoError(t, <-first)
+		require.NoError(t, second)
+		require.Zero(t, time.Since(start))
+	})
+	synctest.Test(t, func(t *testing.T) {
+		a, b := net.Pipe() // never has room
+		c, s := vstp.Client(a, nil), vstp.Server(b, nil)
+		shake(t, c, s)
+		start := time.Now()
+		first := async(c.Close)
+		second := s.Close()
+		require.NoError(t, <-first)
+		require.NoError(t, second)
+		require.Zero(t, time.Since(start))
+	})
+}
+
 // Close during the handshake ends it at once, on either side, and the other side
 // sees an end that is no orderly one (C5).
 func TestCloseDuringHandshake(t *testing.T) {
