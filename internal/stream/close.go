@@ -97,11 +97,16 @@ func (s *Session) end(cause *handshake.Error) (err error) {
 			return
 		}
 		limit := time.Now().Add(s.cfg.Linger)
+		// §5.9: "An end MUST read on while its own sending is stopped". Two ends that
+		// close at once with full carriers would wait for each other.
+		written := make(chan struct{})
+		if !s.noDrain() {
+			go s.drain(limit, written)
+		}
 		if err = s.endWriting(cause, limit); err != nil || !s.car.CloseWrite() || s.noDrain() {
 			s.car.Close()
-			return
 		}
-		go s.drain(limit)
+		close(written)
 	})
 	return err
 }
@@ -165,10 +170,13 @@ func (s *Session) noDrain() bool {
 	return s.peerGone
 }
 
-// drain reads and drops what the peer still sends, until it ends its side, then
-// closes the carrier.
-func (s *Session) drain(limit time.Time) {
-	defer s.car.Close()
+// drain reads and drops what the peer still sends, until it ends its side and ours is
+// written, then closes the carrier.
+func (s *Session) drain(limit time.Time, written <-chan struct{}) {
+	defer func() {
+		<-written
+		s.car.Close()
+	}()
 	o := &op{closing: true, limit: limit, limitErr: ErrUnsent}
 	// Whoever holds rtok is about to leave, and nobody after it reads the carrier.
 	if _, err := s.acquire(s.rtok, o, nil); err != nil {

@@ -55,8 +55,12 @@ func TestErrStalled(t *testing.T) {
 			cc.SetWriteBuffer(100)
 			wrote := make(chan error, 1)
 			go func() {
-				_, err := c.Write(make([]byte, 1<<20))
-				wrote <- err
+				for {
+					if _, err := c.Write(make([]byte, 1000)); err != nil {
+						wrote <- err
+						return
+					}
+				}
 			}()
 			synctest.Wait()
 			start := time.Now()
@@ -207,6 +211,43 @@ func TestSimultaneousClose(t *testing.T) {
 				})
 			}
 		})
+	}
+}
+
+// TestCloseFull closes both ends at once while neither reads and both directions are
+// full: each drops what the other has sent, and neither waits. C5.
+func TestCloseFull(t *testing.T) {
+	for _, m := range modes {
+		for _, n := range []int{1, 20, 100, 1000} {
+			bubble(t, func(t *testing.T) {
+				c, s, cc, sc := m.pair(t, testConfig(true), testConfig(false))
+				errs := make(chan error)
+				for _, e := range []*memconn.Conn{cc, sc} {
+					e.SetWriteBuffer(n)
+				}
+				for _, x := range []*Session{c, s} {
+					x.SetWriteDeadline(time.Now().Add(time.Second))
+					for err := error(nil); err == nil; {
+						_, err = x.Write(make([]byte, 1000))
+					}
+				}
+				start := time.Now()
+				go func() { errs <- c.Close() }()
+				go func() { errs <- s.Close() }()
+				for range 2 {
+					if err := <-errs; err != nil {
+						t.Errorf("%s: %v", m.name, err)
+					}
+				}
+				if d := time.Since(start); d != 0 {
+					t.Errorf("%s: took %v", m.name, d)
+				}
+				time.Sleep(time.Second)
+				if !cc.Closed() || !sc.Closed() {
+					t.Errorf("%s: a carrier is open", m.name)
+				}
+			})
+		}
 	}
 }
 

@@ -110,7 +110,7 @@ func TestConcurrentMessages(t *testing.T) {
 			c, s, cc, sc := m.pair(t, testConfig(true), testConfig(false))
 			cc.SetWriteBuffer(3000)
 			sc.SetWriteBuffer(3000)
-			const n = 500
+			const n = 200
 			errs := make(chan error)
 			goes := 0
 			run := func(f func() error) { goes++; go func() { errs <- f() }() }
