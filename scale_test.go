@@ -18,8 +18,11 @@ import (
 
 // A thousand connections at a time, each echoing, more than once.
 func TestThousandConnections(t *testing.T) {
-	const conns = 1000
 	eachTransport(t, func(t *testing.T, tr transport) {
+		conns := 1000
+		if tr.tls || tr.config.Compression != 0 {
+			conns = sized(1000, 250)
+		}
 		ln, d := tr.start(t)
 		go echoAll(ln)
 		var all sync.WaitGroup // until everybody is connected
@@ -52,7 +55,7 @@ func TestThousandConnections(t *testing.T) {
 // What a connection costs that does nothing: no goroutine, and little memory, on both
 // ends together.
 func TestIdleConnections(t *testing.T) {
-	const conns = 500
+	conns := sized(500, 200)
 	eachTransport(t, func(t *testing.T, tr transport) {
 		ln, d := tr.start(t)
 		connect(t, ln, d) // what is made once
@@ -65,7 +68,7 @@ func TestIdleConnections(t *testing.T) {
 			require.NoError(t, err)
 		}
 		require.LessOrEqual(t, runtime.NumGoroutine(), goroutines+10, "goroutines of connections that do nothing")
-		per := (memoryInUse() - memory) / conns
+		per := (memoryInUse() - memory) / int64(conns)
 		limit := int64(24 << 10) // both ends; the design wants 6 KiB above a socket's for each
 		switch {
 		case tr.tls:
@@ -81,9 +84,9 @@ func TestIdleConnections(t *testing.T) {
 // goroutine and no file descriptor behind (C7).
 func TestOpenClose(t *testing.T) {
 	eachTransport(t, func(t *testing.T, tr transport) {
-		conns := sized(10_000, 2_000)
+		conns := sized(10_000, 1_500)
 		if tr.tls {
-			conns = sized(3_000, 500)
+			conns = sized(3_000, 300)
 		}
 		ln, d := tr.start(t)
 		connect(t, ln, d)
