@@ -4,6 +4,7 @@ import (
 	"hash"
 	"io"
 	"os"
+	"sync"
 	"time"
 )
 
@@ -87,13 +88,15 @@ func (p peer) sendSmall(f *os.File, n int64, h hash.Hash, tick func(int)) error 
 
 // A hasher hashes a file in a goroutine, as far as it is told.
 type hasher struct {
-	ends chan int64
-	done chan struct{}
-	err  error // valid when done is closed
+	ends  chan int64
+	close func() // closes ends, once
+	done  chan struct{}
+	err   error // valid when done is closed
 }
 
 func startHasher(h hash.Hash, f *os.File, pos int64) *hasher {
 	s := &hasher{ends: make(chan int64, 2), done: make(chan struct{})}
+	s.close = sync.OnceFunc(func() { close(s.ends) })
 	go func() {
 		defer close(s.done)
 		buf := make([]byte, hashBuffer)
@@ -119,10 +122,7 @@ func (s *hasher) upTo(end int64) { s.ends <- end }
 
 // wait returns when everything is hashed. It may be called again.
 func (s *hasher) wait() error {
-	if s.ends != nil {
-		close(s.ends)
-		s.ends = nil
-	}
+	s.close()
 	<-s.done
 	return s.err
 }

@@ -342,3 +342,15 @@ func TestDigestOfPart(t *testing.T) {
 	}
 	require.True(t, errors.Is(&RemoteError{Code: CodeDigest}, ErrDigest))
 }
+
+// A sender that gives up before the hasher has run at all waits for it all the same.
+func TestHasherEndsAtOnce(t *testing.T) {
+	f, err := os.Open(os.DevNull)
+	require.NoError(t, err)
+	defer f.Close()
+	for range 1000 {
+		s := startHasher(sha256.New(), f, 0)
+		require.NoError(t, s.wait())
+		require.NoError(t, s.wait())
+	}
+}
