@@ -33,7 +33,7 @@ func usagef(format string, args ...any) error {
 // one line on stderr.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := newRoot()
-	root.SetArgs(args)
+	root.SetArgs(append([]string{}, args...)) // cobra takes os.Args instead of nil
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
