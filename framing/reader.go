@@ -1,16 +1,18 @@
 package framing
 
 import (
+	"bytes"
 	"encoding/binary"
-	"errors"
 	"io"
 	"sync"
 )
 
 const (
 	// smallBuffer is what a Reader has while nothing much arrives, inside itself.
-	// It holds a whole small request, and costs an idle connection little.
-	smallBuffer = 512
+	// It holds a whole small request, and costs an idle connection little. It is
+	// a prime, so that frames of one size do not end where it ends: then there
+	// would be no telling whether more is to come.
+	smallBuffer = 509
 
 	// largeBuffer is what it borrows while more arrives than smallBuffer takes:
 	// room for the largest header block in one piece, and for many small frames.
@@ -23,6 +25,10 @@ const (
 	// growStep is what a payload may claim before its bytes are there; from there
 	// on its buffer doubles with what has arrived.
 	growStep = 64 << 10
+
+	// maxEmptyReads bounds how often the source may return neither bytes nor an
+	// error, one after the other. A net.Pipe does, once for each empty Write.
+	maxEmptyReads = 100
 )
 
 // largePool lends buffers to Readers that are busy.
@@ -40,7 +46,7 @@ type vectorSource interface {
 //
 // A Reader can go on after any error of its source that is not the end of the
 // stream, such as an expired deadline: no byte is lost, and the same call may be
-// made again. It is not safe for concurrent use.
+// made again. It is not safe for concurrent use, and must not be copied.
 type Reader struct {
 	src      io.Reader
 	vec      vectorSource // nil if src cannot
@@ -54,32 +60,24 @@ type Reader struct {
 	r, w   int                // buf[r:w] is unread
 	filled bool               // the last read filled buf: more is to be expected
 
-	state    readerState
-	frame    Fixed
-	sum      bool   // a CRC is computed over this frame
-	crc      uint32 // over what was read of it
-	left     int64  // payload bytes not yet read from buf or src
-	body     []byte // payload bytes that had to be kept
-	bodyR    int    // body[bodyR:] is not yet returned by Read
-	verified bool   // body, or the view in buf, is whole and its CRC is right
-	view     bool   // payload is buf[viewAt:viewAt+viewLen], not body
-	viewAt   int
-	viewLen  int
+	frame   Fixed  // the current frame
+	inFrame bool   // something of it has not been read yet, from src or buf
+	sum     bool   // it has a CRC, or may have
+	sniff   bool   // it may have one: what follows tells
+	crc     uint32 // over what was read of it, if sum
+	left    int64  // payload bytes not yet read from src or buf
+
+	body     []byte             // payload that had to be kept; if sum, to be used once !inFrame
+	bodyR    int                // body[bodyR:] is not yet returned by Read
+	borrowed bool               // body is a view of buf
+	lent     *[largeBuffer]byte // body is in it, or nil
 }
 
-type readerState uint8
-
-const (
-	stateHeader  readerState = iota // at a frame boundary, or inside the fixed header or header block
-	statePayload                    // inside the payload
-	stateTrailer                    // payload read, trailer not
-	stateDone                       // trailer read and right; bytes may wait in body
-)
-
 // NewReader returns a Reader of frames with at most maxFrame bytes each, trailer
-// included; zero means DefaultMaxFrame. If r also has the methods CanReadv and
-// Readv(a, b []byte) (int, error), which reads into two slices, large payloads
-// cost one call of it each.
+// included; zero or less means DefaultMaxFrame. If r also has the methods CanReadv
+// and Readv(a, b []byte) (int, error), which reads into two slices, large payloads
+// cost one call of it each. An error that r returns together with bytes it has to
+// return again.
 func NewReader(r io.Reader, maxFrame int, t Trailer) *Reader {
 	fr := new(Reader)
 	fr.Init(r, maxFrame, t)
@@ -108,100 +106,77 @@ func (fr *Reader) Received() uint64 { return fr.received }
 
 // Buffered returns a view of the bytes that were read from the source and not yet
 // parsed, for telling what a peer speaks that does not speak this protocol.
-func (fr *Reader) Buffered() []byte { return fr.buf[fr.r:fr.w] }
+func (fr *Reader) Buffered() []byte { return fr.buf[fr.r:fr.w:fr.w] }
 
 // AtBoundary reports whether the last frame was read completely and nothing of
 // the next one.
-func (fr *Reader) AtBoundary() bool {
-	return (fr.state == stateHeader || fr.state == stateDone) && fr.r == fr.w
-}
+func (fr *Reader) AtBoundary() bool { return !fr.inFrame && fr.r == fr.w }
 
 // Next reads up to the end of the next frame's header block, and returns the fixed
 // header and a view of the block, valid until the next call of a method. What
 // Read or Payload left of the frame before is skipped, but its CRC is checked.
 // At the end of the stream between two frames the error is io.EOF, inside one
-// io.ErrUnexpectedEOF. The block is not yet covered by a checked CRC, nor
-// validated in itself: see [RawHeader.Validate].
+// io.ErrUnexpectedEOF; others are those of [Parse], each as early, save ErrHeader:
+// the block is not yet covered by a checked CRC, nor validated in itself, see
+// [RawHeader.Validate].
 func (fr *Reader) Next() (Fixed, RawHeader, error) {
-	if fr.state != stateHeader {
+	fr.resetBody()
+	if fr.inFrame {
 		if err := fr.skip(); err != nil {
 			return Fixed{}, nil, err
 		}
 	}
-	if err := fr.need(FixedLen); err != nil {
-		// What is there may already be wrong.
-		if _, perr := ParseFixed(fr.buf[fr.r:fr.w]); perr != nil && !errors.Is(perr, ErrIncomplete) {
-			err = perr
+	f, err := ParseFixed(fr.buf[fr.r:fr.w])
+	for err == ErrIncomplete {
+		if err := fr.fill(); err != nil {
+			if fr.r < fr.w {
+				err = midFrame(err)
+			}
+			return Fixed{}, nil, err
 		}
+		f, err = ParseFixed(fr.buf[fr.r:fr.w])
+	}
+	if err != nil {
 		return Fixed{}, nil, err
 	}
-	f, err := ParseFixed(fr.buf[fr.r:fr.w])
-	if err != nil {
-		return f, nil, err
-	}
-	hasTrailer := fr.trailer != TrailerByFlag || f.Flags.Has(FlagCRC)
-	if f.WireLen(hasTrailer) > fr.maxFrame {
+	trailer := fr.trailer.has(f.Flags)
+	if f.WireLen(trailer) > fr.maxFrame {
 		return f, nil, ErrFrameTooLarge
 	}
-	if err := fr.need(FixedLen + f.HeaderLen); err != nil {
-		return f, nil, err
+	n := FixedLen + f.HeaderLen
+	for fr.w-fr.r < n {
+		if err := fr.fill(); err != nil {
+			return f, nil, midFrame(err)
+		}
 	}
-	block := fr.buf[fr.r : fr.r+FixedLen+f.HeaderLen]
-	fr.sum = hasTrailer
-	fr.crc = 0
-	if hasTrailer {
-		fr.crc = Checksum(0, block)
-	}
-	fr.r += len(block)
+	block := fr.buf[fr.r : fr.r+n : fr.r+n]
+	fr.r += n
 	fr.frame = f
 	fr.left = f.PayloadLen
-	fr.state = statePayload
-	fr.resetBody()
-	return f, RawHeader(block[FixedLen:]), nil
-}
-
-// resetBody forgets the payload of the last frame, and its memory if it was large.
-func (fr *Reader) resetBody() {
-	if cap(fr.body) > growStep {
-		fr.body = nil
+	fr.sniff = fr.trailer == TrailerSniff && !trailer
+	fr.sum = trailer || fr.sniff
+	fr.inFrame = fr.sum || fr.left > 0
+	if fr.sum {
+		fr.crc = Checksum(0, block)
 	}
-	fr.body = fr.body[:0]
-	fr.bodyR = 0
-	fr.verified = false
-	fr.view = false
+	return f, RawHeader(block[FixedLen:]), nil
 }
 
 // skip reads the rest of the current frame.
 func (fr *Reader) skip() error {
-	for fr.state == statePayload && fr.left > 0 {
+	for fr.left > 0 {
 		if fr.r == fr.w {
 			if err := fr.fill(); err != nil {
 				return midFrame(err)
 			}
 		}
-		n := int(min(fr.left, int64(fr.w-fr.r)))
-		fr.consume(n)
+		fr.take(int(min(fr.left, int64(fr.w-fr.r))))
 	}
-	if fr.state != stateDone {
-		if err := fr.finish(); err != nil {
-			return err
-		}
+	if !fr.inFrame {
+		return nil
 	}
-	fr.state = stateHeader
-	fr.resetBody()
-	if fr.body != nil && fr.r == fr.w {
-		fr.body = nil // between frames, an idle Reader keeps nothing
-	}
-	return nil
-}
-
-// consume takes n payload bytes from buf into the CRC.
-func (fr *Reader) consume(n int) {
-	if fr.sum {
-		fr.crc = Checksum(fr.crc, fr.buf[fr.r:fr.r+n])
-	}
-	fr.r += n
-	fr.left -= int64(n)
+	_, err := fr.finish(0)
+	return err
 }
 
 // Read reads payload bytes of the current frame. Of a frame with a CRC it returns
@@ -212,46 +187,30 @@ func (fr *Reader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	if !fr.verified {
+	if fr.inFrame && len(fr.body) == 0 {
 		if !fr.sum {
-			return fr.readPlain(p)
+			n, err := fr.payload(p)
+			fr.settle()
+			return n, err
 		}
-		if fr.state == statePayload && len(fr.body) == 0 && int64(len(p)) >= fr.left && fr.left > 0 {
+		if 0 < fr.left && fr.left <= int64(len(p)) {
 			return fr.readDirect(p[:fr.left])
 		}
+	}
+	if fr.inFrame && fr.sum {
 		if _, err := fr.Payload(); err != nil {
 			return 0, err
 		}
 	}
-	var rest []byte
-	if fr.view {
-		rest = fr.buf[fr.viewAt+fr.bodyR : fr.viewAt+fr.viewLen]
-	} else {
-		rest = fr.body[fr.bodyR:]
-	}
-	if len(rest) == 0 {
+	if len(fr.body) == 0 {
 		return 0, io.EOF
 	}
-	n := copy(p, rest)
-	fr.bodyR += n
+	n := copy(p, fr.body[fr.bodyR:])
+	if fr.bodyR += n; fr.bodyR == len(fr.body) {
+		fr.resetBody()
+		fr.settle()
+	}
 	return n, nil
-}
-
-// readPlain is Read for a frame without a CRC.
-func (fr *Reader) readPlain(p []byte) (int, error) {
-	if fr.left == 0 {
-		if fr.state != stateDone {
-			if err := fr.finish(); err != nil {
-				return 0, err
-			}
-		}
-		return 0, io.EOF
-	}
-	n, err := fr.payload(p)
-	if n > 0 {
-		err = nil
-	}
-	return n, err
 }
 
 // readDirect reads a whole payload with a CRC into p, which has just its length.
@@ -259,84 +218,33 @@ func (fr *Reader) readDirect(p []byte) (int, error) {
 	got := 0
 	for got < len(p) {
 		n, err := fr.payload(p[got:])
-		got += n
-		if err != nil && got < len(p) {
-			fr.body = append(fr.body[:0], p[:got]...) // p is the caller's again
+		if err != nil {
+			fr.body = append(fr.body, p[:got]...) // p is the caller's again
 			return 0, err
 		}
+		got += n
 	}
-	if err := fr.finish(); err != nil {
-		if !isFinal(err) {
-			fr.body = append(fr.body[:0], p...)
-		}
+	if _, err := fr.finish(0); err != nil {
+		fr.body = append(fr.body, p...)
 		return 0, err
 	}
-	fr.verified = true
+	fr.settle()
 	return got, nil
 }
 
-// payload reads payload bytes into p, from the buffer or past it.
-func (fr *Reader) payload(p []byte) (int, error) {
-	if int64(len(p)) > fr.left {
-		p = p[:fr.left]
-	}
-	if fr.r == fr.w && len(p) >= directRead {
-		return fr.readPast(p)
-	}
-	if fr.r == fr.w {
-		if err := fr.fill(); err != nil {
-			return 0, midFrame(err)
-		}
-	}
-	n := copy(p, fr.buf[fr.r:fr.w])
-	fr.consume(n)
-	return n, nil
-}
-
-// readPast reads from the source straight into p, and with the same call, if the
-// source can, the trailer and the next frame's fixed header into the buffer.
-func (fr *Reader) readPast(p []byte) (n int, err error) {
-	fr.rebuffer()
-	if fr.vec != nil && int64(len(p)) == fr.left && fr.vec.CanReadv() {
-		n, err = fr.vec.Readv(p, fr.buf[:TrailerLen+FixedLen])
-	} else {
-		n, err = fr.src.Read(p)
-	}
-	fr.received += uint64(n)
-	fr.filled = false
-	if n > len(p) {
-		fr.w = n - len(p)
-		n = len(p)
-	}
-	if fr.sum {
-		fr.crc = Checksum(fr.crc, p[:n])
-	}
-	fr.left -= int64(n)
-	switch {
-	case n > 0:
-		return n, nil
-	case err == nil:
-		err = io.ErrNoProgress
-	}
-	return 0, midFrame(err)
-}
-
 // Payload reads the whole payload, checks the CRC if the frame has one, and
-// returns a view of it, valid until the next call of a method. It may be called
-// again. Memory is taken as bytes arrive, not by the length that the frame claims.
+// returns a view of what Read has not returned of it, valid until the next call
+// of a method. It may be called again. Memory is taken as bytes arrive, not by the
+// length that the frame claims.
 func (fr *Reader) Payload() ([]byte, error) {
-	if fr.verified {
-		if fr.view {
-			return fr.buf[fr.viewAt : fr.viewAt+fr.viewLen], nil
+	if fr.inFrame && len(fr.body) == 0 && fr.left <= int64(fr.w-fr.r) {
+		p, err := fr.finish(int(fr.left))
+		if err != nil {
+			return nil, err
 		}
-		return fr.body, nil
+		fr.body, fr.borrowed = p, true
 	}
-	if fr.state == statePayload && len(fr.body) == 0 && fr.left <= int64(fr.w-fr.r) {
-		// All of it is in buf. finish may have to move it.
-		fr.view, fr.viewAt, fr.viewLen = true, fr.r, int(fr.left)
-		fr.consume(int(fr.left))
-	}
-	for fr.state == statePayload && fr.left > 0 {
+	for fr.left > 0 {
 		if len(fr.body) == cap(fr.body) {
 			fr.growBody()
 		}
@@ -346,125 +254,211 @@ func (fr *Reader) Payload() ([]byte, error) {
 			return nil, err
 		}
 	}
-	if fr.state != stateDone {
-		if err := fr.finish(); err != nil {
+	if fr.inFrame {
+		if _, err := fr.finish(0); err != nil {
 			return nil, err
 		}
 	}
-	fr.verified = true
-	return fr.Payload()
+	return fr.body[fr.bodyR:len(fr.body):len(fr.body)], nil
 }
 
-// Detach returns the payload that Payload has just returned as memory of the
-// caller's own.
+// Detach returns what Payload has just returned as memory of the caller's own. The
+// Reader has no more of the payload then.
 func (fr *Reader) Detach() []byte {
-	if fr.view {
-		return append([]byte(nil), fr.buf[fr.viewAt:fr.viewAt+fr.viewLen]...)
+	if fr.inFrame {
+		return nil // Payload has failed
 	}
-	b := fr.body
-	fr.body = nil
-	fr.bodyR = 0
+	b := fr.body[fr.bodyR:]
+	if fr.borrowed || fr.lent != nil || len(b) < cap(fr.body)/2 {
+		b = append([]byte(nil), b...)
+	}
+	fr.resetBody()
+	fr.settle()
 	return b
 }
 
-// growBody makes room for more payload: what is claimed up to growStep, from there
-// on as much again as has arrived.
+// growBody makes room for more payload: what is claimed up to growStep, from there on
+// as much again as has arrived. What is neither small nor beyond growStep is lent.
 func (fr *Reader) growBody() {
 	have := int64(len(fr.body))
-	want := min(have+fr.left, max(growStep, 2*have))
-	b := make([]byte, have, want)
+	if have == 0 && directRead <= fr.left && fr.left <= growStep {
+		fr.lent = largePool.Get().(*[largeBuffer]byte)
+		fr.body = fr.lent[:0:fr.left]
+		return
+	}
+	b := make([]byte, have, min(have+fr.left, max(growStep, 2*have)))
 	copy(b, fr.body)
 	fr.body = b
 }
 
-// finish reads the trailer and checks it.
-func (fr *Reader) finish() error {
-	fr.state = stateTrailer
-	if !fr.sum {
-		fr.state = stateDone
-		return nil
+// resetBody empties body and gives its memory back.
+func (fr *Reader) resetBody() {
+	if fr.lent != nil {
+		largePool.Put(fr.lent)
+		fr.lent = nil
 	}
-	sniff := fr.trailer == TrailerSniff && !fr.frame.Flags.Has(FlagCRC)
-	if err := fr.need(TrailerLen); err != nil {
-		if sniff && (err == io.EOF || err == io.ErrUnexpectedEOF) && fr.isNextFrame() {
-			fr.trailer = TrailerByFlag
-			fr.state = stateDone
-			return nil
-		}
-		return midFrame(err)
-	}
-	got := binary.BigEndian.Uint32(fr.buf[fr.r:])
-	if got != fr.crc {
-		if sniff && fr.isNextFrame() {
-			fr.trailer = TrailerByFlag
-			fr.state = stateDone
-			return nil
-		}
-		return ErrChecksum
-	}
-	if sniff {
-		fr.trailer = TrailerAlways
-	}
-	fr.r += TrailerLen
-	fr.state = stateDone
-	return nil
+	fr.body, fr.bodyR, fr.borrowed = nil, 0, false
 }
 
-// isNextFrame reports whether what is buffered can be the beginning of a frame.
-func (fr *Reader) isNextFrame() bool {
-	_, err := ParseFixed(fr.buf[fr.r:fr.w])
-	return err == nil || errors.Is(err, ErrIncomplete)
-}
-
-// need reads until n unread bytes are in the buffer. At the end of the stream the
-// error is io.EOF if there are none.
-func (fr *Reader) need(n int) error {
-	for fr.w-fr.r < n {
-		if err := fr.fillFor(n); err != nil {
-			if err == io.EOF && fr.w > fr.r {
-				err = io.ErrUnexpectedEOF
-			}
-			return err
-		}
-	}
-	return nil
-}
-
-// fill reads more, into an empty buffer.
-func (fr *Reader) fill() error { return fr.fillFor(1) }
-
-// fillFor reads once, having made room for n unread bytes in all.
-func (fr *Reader) fillFor(n int) error {
-	if fr.view && fr.w-fr.viewAt+n > largeBuffer {
-		fr.body = append(fr.body[:0], fr.buf[fr.viewAt:fr.viewAt+fr.viewLen]...)
-		fr.view = false
-	}
-	if fr.r == fr.w && !fr.view {
+// settle gives the large buffer back if all that was read has been used: the next
+// call of a method may be long in coming.
+func (fr *Reader) settle() {
+	if fr.r == fr.w && !fr.inFrame && fr.large != nil {
 		fr.rebuffer()
 	}
-	if fr.large == nil && (n > smallBuffer || fr.filled) {
-		fr.enlarge()
+}
+
+// payload reads payload bytes into p, from the buffer or past it. Either n > 0 or
+// there is an error.
+func (fr *Reader) payload(p []byte) (n int, err error) {
+	if int64(len(p)) > fr.left {
+		p = p[:fr.left]
 	}
-	if fr.r+n > len(fr.buf) || fr.w == len(fr.buf) {
-		fr.compact()
+	if fr.r == fr.w {
+		// The end of a large payload is read as the rest, lest what follows it
+		// comes by way of the buffer.
+		tail := fr.vec != nil && int64(len(p)) == fr.left && fr.frame.PayloadLen >= directRead
+		if len(p) >= directRead || tail {
+			return fr.readPast(p)
+		}
+		if err := fr.fill(); err != nil {
+			return 0, midFrame(err)
+		}
 	}
-	m, err := fr.src.Read(fr.buf[fr.w:])
-	fr.received += uint64(m)
-	fr.filled = m == len(fr.buf)-fr.w
-	fr.w += m
+	n = copy(p, fr.buf[fr.r:fr.w])
+	fr.take(n)
+	return n, nil
+}
+
+// readPast reads from the source straight into p, and with the same call, if the
+// source can, the trailer and the next frame's fixed header into the buffer, which
+// is empty.
+func (fr *Reader) readPast(p []byte) (n int, err error) {
+	fr.filled = false
+	fr.rebuffer()
+	var ahead []byte
+	if fr.vec != nil && int64(len(p)) == fr.left && fr.vec.CanReadv() {
+		ahead = fr.buf[:FixedLen]
+		if fr.sum {
+			ahead = fr.buf[:TrailerLen+FixedLen]
+		}
+	}
+	n, err = fr.read(p, ahead)
+	if err != nil {
+		return 0, midFrame(err)
+	}
+	if n > len(p) {
+		fr.w = n - len(p)
+		n = len(p)
+	}
+	fr.took(p[:n])
+	return n, nil
+}
+
+// take takes n payload bytes from buf.
+func (fr *Reader) take(n int) {
+	fr.took(fr.buf[fr.r : fr.r+n])
+	fr.r += n
+}
+
+// took notes that p, the next bytes of the payload, has been read.
+func (fr *Reader) took(p []byte) {
+	if fr.sum {
+		fr.crc = Checksum(fr.crc, p)
+	}
+	fr.left -= int64(len(p))
+	fr.inFrame = fr.sum || fr.left > 0
+}
+
+// finish ends the current frame: it reads the trailer and checks it. The last n
+// bytes of the payload may still be in buf, all of them there; they are taken too, if
+// all is right, and returned as a view.
+func (fr *Reader) finish(n int) ([]byte, error) {
+	trailer := 0
+	if fr.sum {
+		var err error
+		if trailer, err = fr.checkTrailer(n); err != nil {
+			return nil, err
+		}
+	}
+	p := fr.buf[fr.r : fr.r+n : fr.r+n]
+	fr.r += n + trailer
+	fr.left = 0
+	fr.inFrame = false
+	return p, nil
+}
+
+// checkTrailer reads the trailer, behind n payload bytes in buf, checks it, and
+// returns its length: 0 if it turns out that there is none. PROTOCOL §6.2.
+func (fr *Reader) checkTrailer(n int) (int, error) {
+	crc := fr.crc
+	if n > 0 {
+		crc = Checksum(crc, fr.buf[fr.r:fr.r+n])
+	}
+	for {
+		got := fr.buf[fr.r+n : min(fr.r+n+TrailerLen, fr.w)]
+		if len(got) == TrailerLen && binary.BigEndian.Uint32(got) == crc {
+			if fr.sniff && fr.frame.WireLen(true) > fr.maxFrame {
+				return 0, ErrFrameTooLarge
+			}
+			fr.sniffed(TrailerAlways)
+			return TrailerLen, nil
+		}
+		match := bytes.HasPrefix(AppendTrailer(nil, crc), got)
+		switch {
+		case match: // as far as it is there
+		case fr.sniff && parseShort(got) == ErrIncomplete: // the next frame, as far
+			fr.sniffed(TrailerByFlag)
+			return 0, nil
+		case fr.sniff || len(got) == TrailerLen:
+			return 0, ErrChecksum
+		}
+		err := fr.fill()
+		if err == io.EOF && fr.sniff {
+			fr.sniffed(TrailerByFlag)
+			return 0, nil
+		}
+		if err != nil {
+			return 0, midFrame(err)
+		}
+	}
+}
+
+// sniffed notes what the peer does, if that was open.
+func (fr *Reader) sniffed(t Trailer) {
+	if fr.sniff && fr.trailer == TrailerSniff {
+		fr.trailer = t
+	}
+}
+
+// fill reads from the source once, into the buffer. What is unread stays in one piece,
+// and after as many calls as it takes there is room for all that is asked for: a whole
+// header block, or a payload and its trailer where the header before them was, too.
+func (fr *Reader) fill() error {
+	if fr.r == fr.w {
+		fr.rebuffer()
+	}
 	switch {
-	case m > 0:
-		return nil
-	case err == nil:
-		return io.ErrNoProgress
+	case fr.large == nil && fr.filled:
+		fr.large = largePool.Get().(*[largeBuffer]byte)
+		fr.w = copy(fr.large[:], fr.buf[fr.r:fr.w])
+		fr.r = 0
+		fr.buf = fr.large[:]
+	case fr.w == len(fr.buf):
+		fr.w = copy(fr.buf, fr.buf[fr.r:fr.w])
+		fr.r = 0
 	}
+	m, err := fr.read(fr.buf[fr.w:], nil)
+	fr.w += m
+	fr.filled = fr.w == len(fr.buf)
 	return err
 }
 
-// rebuffer starts anew with an empty buffer: the small one, if the last read did
-// not fill the large one, so that an idle Reader keeps none.
+// rebuffer starts anew with an empty buffer: the small one, unless the last read has
+// filled the large one in the midst of a frame, so that an idle Reader keeps none.
 func (fr *Reader) rebuffer() {
 	fr.r, fr.w = 0, 0
+	fr.filled = fr.filled && fr.inFrame
 	if fr.large != nil && !fr.filled {
 		largePool.Put(fr.large)
 		fr.large = nil
@@ -472,30 +466,24 @@ func (fr *Reader) rebuffer() {
 	}
 }
 
-// enlarge moves to a large buffer.
-func (fr *Reader) enlarge() {
-	fr.large = largePool.Get().(*[largeBuffer]byte)
-	start := fr.r
-	if fr.view {
-		start = fr.viewAt
+// read reads from the source once, into p and then into ahead, if there is one.
+// Either n > 0 or there is an error.
+func (fr *Reader) read(p, ahead []byte) (n int, err error) {
+	for range maxEmptyReads {
+		if ahead != nil {
+			n, err = fr.vec.Readv(p, ahead)
+		} else {
+			n, err = fr.src.Read(p)
+		}
+		if n > 0 {
+			fr.received += uint64(n)
+			return n, nil
+		}
+		if err != nil {
+			return 0, err
+		}
 	}
-	n := copy(fr.large[:], fr.buf[start:fr.w])
-	fr.buf = fr.large[:]
-	fr.r, fr.w, fr.viewAt = fr.r-start, n, 0
-}
-
-// compact moves what is unread, and a payload that is being viewed, to the front.
-func (fr *Reader) compact() {
-	start := fr.r
-	if fr.view {
-		start = fr.viewAt
-	}
-	if start == 0 && fr.large == nil {
-		fr.enlarge()
-		return
-	}
-	n := copy(fr.buf, fr.buf[start:fr.w])
-	fr.r, fr.w, fr.viewAt = fr.r-start, n, 0
+	return 0, io.ErrNoProgress
 }
 
 // midFrame is err, but the end of the stream is unexpected.
@@ -505,6 +493,3 @@ func midFrame(err error) error {
 	}
 	return err
 }
-
-// isFinal reports whether err is about the bytes read rather than about reading.
-func isFinal(err error) bool { return errors.Is(err, ErrChecksum) }
