@@ -99,6 +99,8 @@ func isBroken(err error) bool {
 	var remote *fileproto.RemoteError
 	var refused *vstp.RefusedError
 	switch {
+	case errors.As(err, &remote) && remote.Code == fileproto.CodeBusy:
+		return true // perhaps by our own connection that broke, which the server has yet to notice
 	case errors.As(err, &files), errors.As(err, &remote), errors.As(err, &refused), errors.Is(err, fileproto.ErrProtocol):
 		return false
 	}

@@ -32,14 +32,16 @@ func (s *serverSession) put(ctx context.Context, b body) error {
 	if err == nil {
 		err = p.commit(time.Unix(0, b.MTime), fs.FileMode(b.Mode))
 	}
-	s.log(t, start, err)
+	switch {
+	case err == nil:
+	case errors.Is(err, ErrDigest):
+		p.drop()
+	default:
+		p.keep() // harmless after commit has failed: closed, and nothing to remove
+	}
+	s.log(t, start, err) // when the part is free for another attempt
 	if err == nil {
 		return s.send(ctx, opStored, body{})
-	}
-	if errors.Is(err, ErrDigest) {
-		p.drop()
-	} else {
-		p.keep() // harmless after commit has failed: closed, and nothing to remove
 	}
 	var local *localError
 	if errors.As(err, &local) {
