@@ -21,7 +21,14 @@ import (
 	"github.com/vstp-go/vstp/tlsvstp"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if dir, err := certDir(); err == nil {
+			os.RemoveAll(dir)
+		}
+		os.Exit(code)
+	}))
+}
 
 // patience is how long a test waits for what must happen.
 const patience = 20 * time.Second

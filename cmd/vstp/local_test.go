@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vstp-go/vstp"
+	"github.com/vstp-go/vstp/cmd/vstp/internal/fileproto"
 )
 
 func TestHelp(t *testing.T) {
@@ -194,4 +195,21 @@ func TestExplain(t *testing.T) {
 	cancel()
 	require.Equal(t, exitFailure, run(ctx, []string{"pipe", "-l", "127.0.0.1:0"}, strings.NewReader(""), &out, &out))
 	require.Contains(t, out.String(), "vstp: interrupted")
+}
+
+func TestWorthAnotherTry(t *testing.T) {
+	busy := &fileproto.RemoteError{Code: fileproto.CodeBusy}
+	for err, want := range map[error]bool{
+		&fileproto.FilesError{First: busy}:                                               true,
+		&fileproto.FilesError{First: &fileproto.RemoteError{Code: fileproto.CodeDenied}}: false,
+		&connError{syscall.ECONNREFUSED}:                                                 true,
+		&connError{&vstp.RefusedError{}}:                                                 false,
+		io.ErrUnexpectedEOF:                                                              true,
+		&net.OpError{Op: "read", Err: syscall.ECONNRESET}:                                true,
+		&net.OpError{Op: "read", Err: &vstp.ProtocolError{}}:                             true,
+		fileproto.ErrProtocol:                                                            false,
+		errors.New("local"):                                                              false,
+	} {
+		require.Equal(t, want, isBroken(err), err)
+	}
 }
