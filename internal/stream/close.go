@@ -83,32 +83,68 @@ func (s *Session) fail(err error, local *handshake.Error) {
 		return // Close is at it
 	}
 	if local == nil || s.result.Legacy { // the crate would take ERR for data
-		s.endOnce.Do(func() { s.car.Close() })
+		if done := s.beginEnd(); done != nil {
+			s.car.Close()
+			close(done)
+		}
 		return
 	}
 	go s.end(local)
 }
 
+// beginEnd returns a channel for the first one who ends the carrier to close when
+// that is done. It waits for the first one and returns nil for everybody else. No
+// sync.Once: in a synctest bubble, time stands still while its mutex is waited for.
+func (s *Session) beginEnd() chan struct{} {
+	s.mu.Lock()
+	done, first := s.ending, s.ending == nil
+	if first {
+		done = make(chan struct{})
+		s.ending = done
+	}
+	s.mu.Unlock()
+	if first {
+		return done
+	}
+	<-done
+	return nil
+}
+
 // end ends the carrier, once: with BYE, or with ERR if cause is not nil.
-func (s *Session) end(cause *handshake.Error) (err error) {
-	s.endOnce.Do(func() {
-		if s.cfg.Linger <= 0 {
-			err = s.car.Close()
-			return
-		}
-		limit := time.Now().Add(s.cfg.Linger)
-		// §5.9: "An end MUST read on while its own sending is stopped". Two ends that
-		// close at once with full carriers would wait for each other.
-		written := make(chan struct{})
-		if !s.noDrain() {
-			go s.drain(limit, written)
-		}
-		if err = s.endWriting(cause, limit); err != nil || !s.car.CloseWrite() || s.noDrain() {
+func (s *Session) end(cause *handshake.Error) error {
+	done := s.beginEnd()
+	if done == nil {
+		return nil
+	}
+	defer close(done)
+	if s.cfg.Linger <= 0 {
+		return s.car.Close()
+	}
+	limit := time.Now().Add(s.cfg.Linger)
+	// §5.9: "An end MUST read on while its own sending is stopped". Two ends that
+	// close at once with full carriers would wait for each other.
+	written := make(chan struct{})
+	if !s.noDrain() {
+		go s.drain(limit, written)
+	}
+	err := s.endWriting(cause, limit)
+	if err != nil || s.noDrain() {
+		s.car.Close()
+		close(written)
+		return err
+	}
+	finish := func() {
+		if !s.car.CloseWrite() {
 			s.car.Close()
 		}
 		close(written)
-	})
-	return err
+	}
+	if s.car.CloseWriteBlocks() {
+		go finish() // the peer has BYE, close_notify is a courtesy
+	} else {
+		finish()
+	}
+	return nil
 }
 
 // endWriting sends the last frame, and before it what is left over. Whoever gets wtok
@@ -128,6 +164,7 @@ func (s *Session) endWriting(cause *handshake.Error, limit time.Time) error {
 	default:
 		b = s.appendControl(nil, framing.TypeBye, framing.Header{{Key: framing.KeyClose}}, nil)
 	}
+	owing := s.car.Pending()
 	sent := false
 	for {
 		if err := s.holdWrite(o); err != nil {
@@ -147,8 +184,8 @@ func (s *Session) endWriting(cause *handshake.Error, limit time.Time) error {
 			err = s.car.Flush()
 		}
 		if err == nil || !isTimeout(err) {
-			if err != nil && s.carrierGone() {
-				err = nil // nobody is left to be told
+			if err != nil && (!owing || s.carrierGone()) {
+				err = nil // nothing is lost, and nobody is left to be told
 			}
 			return err
 		}

@@ -195,7 +195,11 @@ func (s *Session) Ping(ctx context.Context) (time.Duration, error) {
 	defer stop()
 	start := time.Now()
 	s.mu.Lock()
-	if err := s.werr; err != nil && err != ErrWriteClosed && err != ErrPeerClosed {
+	err := s.expired(o)
+	if err == nil && !softEnd(s.werr) {
+		err = s.werr
+	}
+	if err != nil {
 		s.mu.Unlock()
 		return 0, err
 	}

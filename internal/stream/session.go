@@ -157,7 +157,7 @@ type Session struct {
 	epoch     time.Time    // when the service began; has a monotonic clock
 	lastSeen  atomic.Int64 // nanoseconds from epoch to the last bytes from the peer
 	serviced  atomic.Bool
-	endOnce   sync.Once
+	ending    chan struct{} // closed when the carrier has been ended; nil before
 	stats     counters
 }
 
