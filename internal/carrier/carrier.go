@@ -239,6 +239,13 @@ func (c *Carrier) Break(err error) {
 	}
 }
 
+// CloseWriteBlocks reports whether CloseWrite may wait for the peer, as the
+// close_notify of TLS does on a carrier that is full.
+func (c *Carrier) CloseWriteBlocks() bool {
+	_, pumped := c.conn.(*pumped)
+	return c.tls != nil || pumped
+}
+
 // CloseWrite ends the outgoing direction: close_notify inside TLS, FIN on a
 // socket that can. It reports whether the stream has such an end; where it has
 // none, only Close tells the peer. The caller has flushed before.
