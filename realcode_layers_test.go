@@ -205,8 +205,11 @@ func TestTalkOverLayers(t *testing.T) {
 				first := async(c.Close)
 				require.NoError(t, s.Close())
 				require.NoError(t, receive(t, first))
-				_, err := a.Write([]byte("x"))
-				require.Error(t, err, "Close closes the connection underneath")
+				// What is underneath closes when the peer's end has been seen.
+				require.Eventually(t, func() bool {
+					_, err := a.Write([]byte("x"))
+					return err != nil
+				}, 10*time.Second, time.Millisecond, "Close closes the connection underneath")
 			})
 		}
 	}
