@@ -73,9 +73,8 @@ func Client(conn net.Conn, config *Config) *Conn {
 	return newConn(conn, "", c)
 }
 
-// Server returns the server side of a connection over conn; see Client. To resume
-// TLS sessions, connections have to share session ticket keys: use NewListener, or
-// call SetSessionTicketKeys on config.TLS.
+// Server returns the server side of a connection over conn; see Client. TLS sessions
+// are resumed across all connections with the same config.TLS.
 func Server(conn net.Conn, config *Config) *Conn {
 	c, _ := config.session(false, "")
 	return newConn(conn, "", c)
