@@ -282,7 +282,7 @@ type worker struct {
 // start starts a server or a client, under the command of -wrap if there is one.
 func (c *controller) start(ctx context.Context, s *spec) (*worker, error) {
 	var wrap []string
-	for _, f := range strings.Fields(c.options.wrap) {
+	for f := range strings.FieldsSeq(c.options.wrap) {
 		wrap = append(wrap, strings.ReplaceAll(f, "%", s.id()+"-"+s.Role))
 	}
 	return startWorker(ctx, s, wrap)

@@ -23,7 +23,7 @@ func TestCloseStalled(t *testing.T) {
 	for _, m := range modes {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
-			for k := 0; k < 250; k++ {
+			for k := range 250 {
 				bubble(t, func(t *testing.T) {
 					c, s, cc, _ := m.pair(t, testConfig(true), testConfig(false))
 					defer s.Close()
