@@ -237,12 +237,20 @@ func (fr *Reader) readDirect(p []byte) (int, error) {
 // of a method. It may be called again. Memory is taken as bytes arrive, not by the
 // length that the frame claims.
 func (fr *Reader) Payload() ([]byte, error) {
-	if fr.inFrame && len(fr.body) == 0 && fr.left <= int64(fr.w-fr.r) {
-		p, err := fr.finish(int(fr.left))
-		if err != nil {
-			return nil, err
+	if fr.inFrame && len(fr.body) == 0 {
+		// A small payload has room in buf.
+		for fr.left < directRead && int64(fr.w-fr.r) < fr.left {
+			if err := fr.fill(); err != nil {
+				return nil, midFrame(err)
+			}
 		}
-		fr.body, fr.borrowed = p, true
+		if fr.left <= int64(fr.w-fr.r) {
+			p, err := fr.finish(int(fr.left))
+			if err != nil {
+				return nil, err
+			}
+			fr.body, fr.borrowed = p, true
+		}
 	}
 	for fr.left > 0 {
 		if len(fr.body) == cap(fr.body) {
@@ -269,7 +277,7 @@ func (fr *Reader) Detach() []byte {
 		return nil // Payload has failed
 	}
 	b := fr.body[fr.bodyR:]
-	if fr.borrowed || fr.lent != nil || len(b) < cap(fr.body)/2 {
+	if fr.borrowed || fr.lent != nil {
 		b = append([]byte(nil), b...)
 	}
 	fr.resetBody()
@@ -278,10 +286,10 @@ func (fr *Reader) Detach() []byte {
 }
 
 // growBody makes room for more payload: what is claimed up to growStep, from there on
-// as much again as has arrived. What is neither small nor beyond growStep is lent.
+// as much again as has arrived. What is not beyond growStep is lent.
 func (fr *Reader) growBody() {
 	have := int64(len(fr.body))
-	if have == 0 && directRead <= fr.left && fr.left <= growStep {
+	if have == 0 && fr.left <= growStep {
 		fr.lent = largePool.Get().(*[largeBuffer]byte)
 		fr.body = fr.lent[:0:fr.left]
 		return

@@ -477,8 +477,8 @@ func TestReaderDamageAnywhere(t *testing.T) {
 
 // PROTOCOL §6.2, the table.
 func TestReaderSniff(t *testing.T) {
-	// frames without CRC flag, of which the second is tailored so that its CRC begins as
-	// a frame does.
+	// Frames without the CRC flag; two of them are made so that their CRC begins as a frame
+	// does, or nearly.
 	plain := mustFrame(t, nil, testFrame(t, 10, FlagReqAck), TrailerByFlag)
 	crc := string(AppendTrailer(nil, Checksum(0, plain)))
 	alike := frameWithCRC(t, "VT\x01\x03")
