@@ -148,6 +148,7 @@ func fuzzSession(t *testing.T, options byte, seed uint64, b []byte) {
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
+		rnd := rand.New(rand.NewPCG(seed, 8))
 		for len(b) > 0 {
 			n := min(len(b), 1+rnd.IntN(1+len(b)))
 			if _, err := p.c.Write(b[:n]); err != nil {
