@@ -135,7 +135,7 @@ func TestSocketWriteDeadline(t *testing.T) {
 			total := make(chan []byte, 1)
 			go func() {
 				var sent []byte
-				for len(sent) < 32<<20 {
+				for len(sent) < 8<<20 {
 					c.SetWriteDeadline(time.Now().Add(time.Millisecond))
 					n, err := c.Write(p)
 					sent = append(sent, p[:n]...)
