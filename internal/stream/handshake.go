@@ -60,8 +60,11 @@ func (s *Session) ready(o *op) error {
 	return s.hsErr
 }
 
+// runHandshake has wtok all the time: TLS may want to answer its peer before the
+// handshake is finished, which the flusher must not do beside sendNow.
 func (s *Session) runHandshake() {
 	defer close(s.hsCh)
+	s.wtok <- struct{}{}
 	ctx := s.hsCtx
 	defer s.hsEnd(nil)
 	if d := s.cfg.HandshakeTimeout; d > 0 {
@@ -88,6 +91,7 @@ func (s *Session) runHandshake() {
 		s.hsDone.Store(true)
 		s.startService()
 		s.mu.Unlock()
+		s.releaseWrite()
 		return
 	}
 	if s.closed {
@@ -105,6 +109,7 @@ func (s *Session) runHandshake() {
 	if s.cfg.Client || s.result.Legacy || s.cur.typ == framing.TypeErr || !s.sayWhy(err) {
 		s.car.Close()
 	}
+	<-s.wtok
 }
 
 // sayWhy tells the client why the handshake failed, where that helps, and ends the
