@@ -335,7 +335,7 @@ func TestSockets(t *testing.T) {
 			go func() {
 				var sent []int
 				timeouts := 0
-				for i := 0; i < 2000; i++ {
+				for i := range 2000 {
 					c.SetWriteDeadline(time.Now().Add(20 * time.Microsecond))
 					err := c.WriteFrame(testFrame(i, i*37%60_000))
 					if errors.Is(err, os.ErrDeadlineExceeded) {
