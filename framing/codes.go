@@ -19,6 +19,7 @@ const (
 	CodeCompression ErrorCode = 10 // a payload cannot be decompressed
 	CodeInternal    ErrorCode = 11 // the sender's own fault
 	CodeTLS         ErrorCode = 12 // one side speaks TLS and the other does not
+	CodeUnknownID   ErrorCode = 13 // datagrams: no association has this connection id
 
 	CodeApplication ErrorCode = 0x100
 )
@@ -36,6 +37,7 @@ var codeNames = [...]string{
 	CodeCompression: "bad compression",
 	CodeInternal:    "internal error",
 	CodeTLS:         "TLS mismatch",
+	CodeUnknownID:   "unknown connection id",
 }
 
 // String returns a short English name, or the number of an unknown code.

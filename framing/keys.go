@@ -6,7 +6,7 @@ const ReservedKeys = 0x20
 
 // The reserved keys. Integers in their values are varints (RFC 9000 §16).
 const (
-	KeyPacket     = "\x01" // datagrams: connection id and packet number
+	KeyPacket     = "\x01" // datagrams: connection id of the receiver, and in DATA a packet number
 	KeyMessage    = "\x02" // DATA: id of a message; with FRAG also total and offset; ACK: the id
 	KeyCancel     = "\x03" // DATA: the message of this id ends unfinished
 	KeyCode       = "\x04" // ERR: the ErrorCode
@@ -19,6 +19,15 @@ const (
 	KeyChecksum   = "\x14" // HELLO: 01 asks for the CRC; WELCOME: whether it is on
 	KeyCompress   = "\x15" // HELLO: a byte for each algorithm known; WELCOME: the chosen one
 	KeyIdle       = "\x16" // HELLO, WELCOME: idle timeout in milliseconds
+
+	// Those of HELLO and WELCOME in datagrams.
+	KeyCookie      = "\x17" // WELCOME: asks for another HELLO; HELLO: repeats it
+	KeySourceID    = "\x18" // the sender's own connection id
+	KeyPart        = "\x19" // total and offset of a part of the header block
+	KeyMaxDatagram = "\x1a" // largest datagram accepted
+	KeyCredit      = "\x1b" // first credits: data, data of a stream, streams, messages
+	KeyAckDelay    = "\x1c" // longest delay of an acknowledgement in microseconds
+	KeyService     = "\x1d" // HELLO: 00 messages only, 01 a byte stream too
 )
 
 // The header keys of the original crate, with decimal text as values. PROTOCOL §6.
