@@ -12,6 +12,7 @@ import (
 
 	"github.com/vstp-go/vstp/framing"
 	"github.com/vstp-go/vstp/internal/handshake"
+	"github.com/vstp-go/vstp/internal/session"
 	"github.com/vstp-go/vstp/internal/stream"
 	"github.com/vstp-go/vstp/tlsvstp"
 )
@@ -254,7 +255,7 @@ func verifier(hook func(context.Context, *HelloInfo) (Header, error)) func(conte
 		}
 		var refused *RefusedError
 		if errors.As(err, &refused) {
-			return nil, &stream.Refusal{Reason: refused.Reason, Header: refused.Header}
+			return nil, &session.Refusal{Reason: refused.Reason, Header: refused.Header}
 		}
 		return extra, err
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/vstp-go/vstp/internal/handshake"
+	"github.com/vstp-go/vstp/internal/session"
 	"github.com/vstp-go/vstp/internal/stream"
 )
 
@@ -168,7 +169,7 @@ func (c *Conn) Ping(ctx context.Context) (time.Duration, error) {
 // is refused at once with ErrMessageTooLarge. Large messages do not delay others,
 // nor the byte stream.
 func (c *Conn) SendMessage(ctx context.Context, m *Message) error {
-	return c.opError("send", noEOF(c.s.SendMessage(ctx, &stream.Message{
+	return c.opError("send", noEOF(c.s.SendMessage(ctx, &session.Message{
 		Header:  m.Header,
 		Payload: m.Payload,
 		ReqAck:  m.RequireAck,
@@ -246,13 +247,28 @@ func (c *Conn) ConnectionState() ConnectionState {
 	return cs
 }
 
-// Stats counts what a connection did.
+// Stats counts what a connection did. The fields from PacketsSent on are zero on
+// streams ("tcp", "unix").
 type Stats struct {
 	BytesSent, BytesReceived       uint64 // of the byte stream and of message payloads
 	WireSent, WireReceived         uint64 // whole frames, before TLS
 	FramesSent, FramesReceived     uint64
 	MessagesSent, MessagesReceived uint64
-	RTT                            time.Duration // of the last PING that was answered
+	RTT                            time.Duration // streams: of the last PING that was answered; datagrams: smoothed
+
+	PacketsSent, PacketsReceived uint64
+	PacketsLost                  uint64 // declared lost; some may have come late
+	PacketsRetransmitted         uint64 // with something in them that was sent before
+	PacketsDropped               uint64 // received, and malformed or a duplicate
+	BytesRetransmitted           uint64 // of the byte stream and of messages
+
+	MinRTT, RTTVar   time.Duration // smallest round trip lately, mean deviation
+	CongestionWindow int           // bytes that may be in flight
+	BytesInFlight    int           // bytes sent and neither acknowledged nor lost
+	PacingRate       float64       // bytes per second
+	Bandwidth        float64       // estimated, bytes per second; 0 if unknown
+	MTU              int           // payload of a full datagram
+	Controller       string        // name and state of the congestion controller
 }
 
 // Stats returns the counters so far. They are not of one instant.

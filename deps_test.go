@@ -18,11 +18,13 @@ const module = "github.com/vstp-go/vstp"
 // the standard library its code (not its tests) may import. Imports run one way:
 // root, internal/stream, then carrier, handshake and tlsvstp, then framing.
 var allowedImports = map[string][]string{
-	".":                  {"framing", "internal/handshake", "internal/stream", "tlsvstp"},
-	"internal/stream":    {"framing", "internal/handshake", "internal/carrier", "tlsvstp", "github.com/klauspost/compress/zstd"},
+	".":                  {"framing", "internal/endpoint", "internal/handshake", "internal/session", "internal/stream", "internal/udpio", "tlsvstp"},
+	"internal/session":   {"framing"},
+	"internal/stream":    {"framing", "internal/handshake", "internal/session", "internal/carrier", "tlsvstp", "github.com/klauspost/compress/zstd"},
 	"internal/carrier":   {"golang.org/x/sys/unix"},
 	"internal/handshake": {"framing"},
 	"internal/memconn":   {},
+	"internal/endpoint":  {"framing", "reliable", "internal/crate", "internal/handshake", "internal/session", "internal/udpio"},
 	"tlsvstp":            {},
 	"framing":            {},
 }

@@ -8,7 +8,7 @@ import (
 
 	"github.com/vstp-go/vstp/framing"
 	"github.com/vstp-go/vstp/internal/handshake"
-	"github.com/vstp-go/vstp/internal/stream"
+	"github.com/vstp-go/vstp/internal/session"
 )
 
 // Errors that callers compare with [errors.Is]. The methods of a Conn return
@@ -16,42 +16,42 @@ import (
 var (
 	// ErrMessageTooLarge is returned at once by SendMessage for a message that is
 	// larger than what the peer accepts.
-	ErrMessageTooLarge = stream.ErrMessageTooLarge
+	ErrMessageTooLarge = session.ErrMessageTooLarge
 
 	// ErrReservedKey is returned for metadata with a key that is reserved to the protocol.
-	ErrReservedKey = stream.ErrReservedKey
+	ErrReservedKey = session.ErrReservedKey
 
 	// ErrPeerClosed is returned by Write and SendMessage after the peer has closed
 	// the connection: nobody will read what is sent.
-	ErrPeerClosed = stream.ErrPeerClosed
+	ErrPeerClosed = session.ErrPeerClosed
 
 	// ErrWriteClosed is returned by Write and SendMessage after CloseWrite.
-	ErrWriteClosed = stream.ErrWriteClosed
+	ErrWriteClosed = session.ErrWriteClosed
 
 	// ErrIdleTimeout ends a connection whose peer was silent for too long. It is a
 	// net.Error with Timeout() true, and not os.ErrDeadlineExceeded.
-	ErrIdleTimeout = stream.ErrIdleTimeout
+	ErrIdleTimeout = session.ErrIdleTimeout
 
 	// ErrHandshakeTimeout ends a handshake that took too long. Timeout() is true.
-	ErrHandshakeTimeout = stream.ErrHandshakeTimeout
+	ErrHandshakeTimeout = session.ErrHandshakeTimeout
 
 	// ErrAckTimeout is returned by SendMessage when no ACK came in time. The
 	// message may have been delivered. Timeout() is true.
-	ErrAckTimeout = stream.ErrAckTimeout
+	ErrAckTimeout = session.ErrAckTimeout
 
 	// ErrTLSRequired tells that the other side speaks TLS and this one does not.
-	ErrTLSRequired = stream.ErrTLSRequired
+	ErrTLSRequired = session.ErrTLSRequired
 
 	// ErrNotTLS tells that this side speaks TLS and the other one does not.
-	ErrNotTLS = stream.ErrNotTLS
+	ErrNotTLS = session.ErrNotTLS
 
 	// ErrNotSupported is returned for what the peer's profile cannot do, such as
 	// Ping towards the crate.
-	ErrNotSupported = stream.ErrNotSupported
+	ErrNotSupported = session.ErrNotSupported
 
 	// ErrUnsent is returned by Close when the carrier did not take within
 	// Config.Linger what Write had accepted.
-	ErrUnsent = stream.ErrUnsent
+	ErrUnsent = session.ErrUnsent
 )
 
 // An ErrorCode is the number in an ERR frame. PROTOCOL §5.8.
@@ -150,7 +150,7 @@ func (c *Conn) opError(op string, err error) error {
 	if err == nil || err == io.EOF {
 		return err
 	}
-	if ce, ok := err.(*stream.CopyError); ok {
+	if ce, ok := err.(*session.CopyError); ok {
 		return ce.Err
 	}
 	return &net.OpError{Op: op, Net: c.network, Source: c.laddr, Addr: c.raddr, Err: publicError(err)}

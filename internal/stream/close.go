@@ -6,6 +6,7 @@ import (
 
 	"github.com/vstp-go/vstp/framing"
 	"github.com/vstp-go/vstp/internal/handshake"
+	"github.com/vstp-go/vstp/internal/session"
 )
 
 // drainBuffer is the size of the buffer with which a closed session reads what the
@@ -69,7 +70,7 @@ func (s *Session) CloseWithError(code framing.ErrorCode, reason string) error {
 func (s *Session) fail(err error, local *handshake.Error) {
 	s.mu.Lock()
 	s.endReading(err)
-	if s.werr == nil || s.werr == ErrWriteClosed || s.werr == ErrPeerClosed {
+	if s.werr == nil || s.werr == session.ErrWriteClosed || s.werr == session.ErrPeerClosed {
 		s.werr = err
 	}
 	s.stopService()
@@ -150,7 +151,7 @@ func (s *Session) end(cause *handshake.Error) error {
 // endWriting sends the last frame, and before it what is left over. Whoever gets wtok
 // after it finds that writing has ended.
 func (s *Session) endWriting(cause *handshake.Error, limit time.Time) error {
-	o := &op{closing: true, limit: limit, limitErr: ErrUnsent}
+	o := &op{closing: true, limit: limit, limitErr: session.ErrUnsent}
 	if _, err := s.acquire(s.wtok, o, nil); err != nil {
 		return err
 	}
@@ -214,7 +215,7 @@ func (s *Session) drain(limit time.Time, written <-chan struct{}) {
 		<-written
 		s.car.Close()
 	}()
-	o := &op{closing: true, limit: limit, limitErr: ErrUnsent}
+	o := &op{closing: true, limit: limit, limitErr: session.ErrUnsent}
 	// Whoever holds rtok is about to leave, and nobody after it reads the carrier.
 	if _, err := s.acquire(s.rtok, o, nil); err != nil {
 		return

@@ -15,6 +15,7 @@ import (
 	"github.com/vstp-go/vstp/framing"
 	"github.com/vstp-go/vstp/internal/handshake"
 	"github.com/vstp-go/vstp/internal/memconn"
+	"github.com/vstp-go/vstp/internal/session"
 )
 
 // TestCloseStalled closes while the peer reads nothing, with room for k bytes in the
@@ -33,7 +34,7 @@ func TestCloseStalled(t *testing.T) {
 					start := time.Now()
 					err := c.Close()
 					d := time.Since(start)
-					if d > c.cfg.Linger || err != nil && (err != ErrUnsent || d == 0) {
+					if d > c.cfg.Linger || err != nil && (err != session.ErrUnsent || d == 0) {
 						t.Errorf("%d: %v after %v", k, err, d)
 					}
 					time.Sleep(c.cfg.Linger)
@@ -118,7 +119,7 @@ func TestCloseDelivers(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				c, s, _, _ := m.pair(t, testConfig(true), testConfig(false))
 				s.Write([]byte("unread"))
-				s.SendMessage(context.Background(), &Message{Payload: []byte("unread")})
+				s.SendMessage(context.Background(), &session.Message{Payload: []byte("unread")})
 				go func() {
 					c.Write(make([]byte, n))
 					if err := c.Close(); err != nil {
@@ -130,7 +131,7 @@ func TestCloseDelivers(t *testing.T) {
 					t.Errorf("%s: %d of %d bytes, %v", m.name, len(b), n, err)
 				}
 				// Nobody reads any more.
-				if _, err := s.Write([]byte("x")); err != ErrPeerClosed {
+				if _, err := s.Write([]byte("x")); err != session.ErrPeerClosed {
 					t.Errorf("%s: Write after the peer's Close: %v", m.name, err)
 				}
 				start := time.Now()
@@ -153,7 +154,7 @@ func TestSimultaneousClose(t *testing.T) {
 			run := func(what string, f func() error) {
 				n++
 				go func() {
-					if err := f(); err == nil || !errors.Is(err, net.ErrClosed) && err != io.EOF && err != ErrPeerClosed {
+					if err := f(); err == nil || !errors.Is(err, net.ErrClosed) && err != io.EOF && err != session.ErrPeerClosed {
 						t.Errorf("%s: %s: %v", m.name, what, err)
 					}
 					done <- what
@@ -173,20 +174,20 @@ func TestSimultaneousClose(t *testing.T) {
 				})
 				run("SendMessage", func() error {
 					for {
-						if err := c.SendMessage(ctx, &Message{Payload: make([]byte, i<<20)}); err != nil {
+						if err := c.SendMessage(ctx, &session.Message{Payload: make([]byte, i<<20)}); err != nil {
 							return err
 						}
 					}
 				})
 			}
-			run("SendMessage with ACK", func() error { return c.SendMessage(ctx, &Message{ReqAck: true}) })
+			run("SendMessage with ACK", func() error { return c.SendMessage(ctx, &session.Message{ReqAck: true}) })
 			run("Ping", func() error { _, err := c.Ping(ctx); return err })
 			time.Sleep(time.Second)
 			start := time.Now()
 			for _, x := range []*Session{c, s, c, s} {
 				n++
 				go func() {
-					if err := x.Close(); err != nil && err != ErrUnsent {
+					if err := x.Close(); err != nil && err != session.ErrUnsent {
 						t.Errorf("%s: Close: %v", m.name, err)
 					}
 					done <- "Close"
@@ -267,7 +268,7 @@ func TestCarrierFails(t *testing.T) {
 			if !errors.Is(err, boom) {
 				t.Errorf("%d: Write: %v", at, err)
 			}
-			if err := s.SendMessage(context.Background(), &Message{}); !errors.Is(err, boom) {
+			if err := s.SendMessage(context.Background(), &session.Message{}); !errors.Is(err, boom) {
 				t.Errorf("%d: SendMessage: %v", at, err)
 			}
 			p.send(streamData(0, "still here"))

@@ -13,6 +13,7 @@ import (
 	"github.com/vstp-go/vstp/framing"
 	"github.com/vstp-go/vstp/internal/handshake"
 	"github.com/vstp-go/vstp/internal/memconn"
+	"github.com/vstp-go/vstp/internal/session"
 )
 
 // TestCloseWriteDuringMessage half-closes while a fragmented message is under way:
@@ -25,7 +26,7 @@ func TestCloseWriteDuringMessage(t *testing.T) {
 			defer s.Close()
 			sent := make(chan error, 1)
 			go func() {
-				sent <- s.SendMessage(context.Background(), &Message{Payload: make([]byte, 300_000)})
+				sent <- s.SendMessage(context.Background(), &session.Message{Payload: make([]byte, 300_000)})
 			}()
 			synctest.Wait()
 			if err := s.CloseWrite(); err != nil {
@@ -42,7 +43,7 @@ func TestCloseWriteDuringMessage(t *testing.T) {
 					t.Fatalf("%v, %v", f.Type, err)
 				}
 			}
-			if err := <-sent; err != nil && err != ErrWriteClosed {
+			if err := <-sent; err != nil && err != session.ErrWriteClosed {
 				t.Errorf("SendMessage: %v", err)
 			}
 			time.Sleep(time.Second)
@@ -66,7 +67,7 @@ func TestCloseWriteRace(t *testing.T) {
 			go func() {
 				for b := byte(0); ; b++ {
 					if _, err := c.Write([]byte{b}); err != nil {
-						if err != ErrWriteClosed {
+						if err != session.ErrWriteClosed {
 							t.Errorf("Write: %v", err)
 						}
 						break
@@ -79,7 +80,7 @@ func TestCloseWriteRace(t *testing.T) {
 			go func() {
 				n := 0
 				for ; ; n++ {
-					if err := c.SendMessage(context.Background(), &Message{}); err != nil {
+					if err := c.SendMessage(context.Background(), &session.Message{}); err != nil {
 						break
 					}
 				}
@@ -150,10 +151,10 @@ func TestHalfClose(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if _, err := c.Write([]byte("x")); err != ErrWriteClosed {
+		if _, err := c.Write([]byte("x")); err != session.ErrWriteClosed {
 			t.Errorf("Write: %v", err)
 		}
-		if err := c.SendMessage(context.Background(), &Message{}); err != ErrWriteClosed {
+		if err := c.SendMessage(context.Background(), &session.Message{}); err != session.ErrWriteClosed {
 			t.Errorf("SendMessage: %v", err)
 		}
 		go func() {
@@ -164,7 +165,7 @@ func TestHalfClose(t *testing.T) {
 				t.Errorf("ReceiveMessage: %v", err)
 			}
 			s.Write(make([]byte, 1<<20))
-			if err := s.SendMessage(context.Background(), &Message{Payload: []byte("m"), ReqAck: true}); err != nil {
+			if err := s.SendMessage(context.Background(), &session.Message{Payload: []byte("m"), ReqAck: true}); err != nil {
 				t.Errorf("message to a side that has half-closed: %v", err)
 			}
 			s.Close()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/vstp-go/vstp/framing"
+	"github.com/vstp-go/vstp/internal/session"
 )
 
 // control is what waits to be sent that is not data. Session.mu guards it. It is
@@ -189,7 +190,7 @@ func (s *Session) Ping(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	if s.result.Legacy {
-		return 0, ErrNotSupported // an easy server answers with a data frame
+		return 0, session.ErrNotSupported // an easy server answers with a data frame
 	}
 	stop := s.watch(o)
 	defer stop()

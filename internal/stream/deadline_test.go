@@ -10,6 +10,7 @@ import (
 
 	"github.com/vstp-go/vstp/framing"
 	"github.com/vstp-go/vstp/internal/handshake"
+	"github.com/vstp-go/vstp/internal/session"
 )
 
 // TestCancelBesideDeadline moves deadlines while a context ends: the end must not be
@@ -24,7 +25,7 @@ func TestCancelBesideDeadline(t *testing.T) {
 				_, err := s.ReceiveMessage(ctx)
 				results <- err
 			}()
-			go func() { results <- s.SendMessage(ctx, &Message{Payload: make([]byte, 100_000)}) }()
+			go func() { results <- s.SendMessage(ctx, &session.Message{Payload: make([]byte, 100_000)}) }()
 			synctest.Wait()
 			for i := range 2 {
 				go func() {
@@ -80,7 +81,7 @@ func TestDeadlineMoves(t *testing.T) {
 		read := run(func() error { _, err := s.Read(make([]byte, 1)); return err })
 		recv := run(func() error { _, err := s.ReceiveMessage(context.Background()); return err })
 		write := run(func() error { _, err := s.Write(make([]byte, 1000)); return err })
-		send := run(func() error { return s.SendMessage(context.Background(), &Message{}) })
+		send := run(func() error { return s.SendMessage(context.Background(), &session.Message{}) })
 		time.Sleep(time.Second)
 		s.SetReadDeadline(start.Add(30 * time.Second)) // later
 		s.SetWriteDeadline(start.Add(5 * time.Second)) // earlier
@@ -99,7 +100,7 @@ func TestDeadlineMoves(t *testing.T) {
 		want("past Read", run(func() error { _, err := s.Read(make([]byte, 1)); return err }), at)
 		want("past ReceiveMessage", run(func() error { _, err := s.ReceiveMessage(context.Background()); return err }), at)
 		want("past Write", run(func() error { _, err := s.Write(make([]byte, 1)); return err }), at)
-		want("past SendMessage", run(func() error { return s.SendMessage(context.Background(), &Message{}) }), at)
+		want("past SendMessage", run(func() error { return s.SendMessage(context.Background(), &session.Message{}) }), at)
 
 		// Lifted: everything works on.
 		s.SetReadDeadline(time.Time{})

@@ -13,6 +13,7 @@ import (
 	"github.com/vstp-go/vstp/framing"
 	"github.com/vstp-go/vstp/internal/handshake"
 	"github.com/vstp-go/vstp/internal/memconn"
+	"github.com/vstp-go/vstp/internal/session"
 )
 
 // errFrames are ERR frames, good and broken. remote says whether it can be understood.
@@ -110,7 +111,7 @@ func testErr(t *testing.T, what string, b []byte, isRemote, client, sum bool, be
 		}
 	}
 	// Something other than Read finds it: what came before can still be read.
-	err := s.SendMessage(context.Background(), &Message{ReqAck: true})
+	err := s.SendMessage(context.Background(), &session.Message{ReqAck: true})
 	check("SendMessage", err)
 	p.want(framing.TypeData)
 	p.silent(what, s)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/vstp-go/vstp/framing"
 	"github.com/vstp-go/vstp/internal/handshake"
+	"github.com/vstp-go/vstp/internal/session"
 )
 
 // heapGrowth returns how much more is alive after f than before.
@@ -81,7 +82,7 @@ func TestFlood(t *testing.T) {
 			if _, err := s.Ping(contextFor(time.Second)); err != context.DeadlineExceeded {
 				t.Error(err)
 			}
-			if _, err := s.Write([]byte("x")); err != ErrPeerClosed {
+			if _, err := s.Write([]byte("x")); err != session.ErrPeerClosed {
 				t.Errorf("after BYE with close: %v", err)
 			}
 		})

@@ -14,6 +14,7 @@ import (
 	"github.com/vstp-go/vstp/framing"
 	"github.com/vstp-go/vstp/internal/handshake"
 	"github.com/vstp-go/vstp/internal/memconn"
+	"github.com/vstp-go/vstp/internal/session"
 )
 
 // Options of a fuzzed session, in the first byte of the input.
@@ -177,7 +178,7 @@ func fuzzSession(t *testing.T, options byte, seed uint64, b []byte) {
 		t.Errorf("Close took %v", d)
 	}
 	wantAll(t, s, func(what string, err error) {
-		if !errors.Is(err, net.ErrClosed) && err != ErrNotSupported {
+		if !errors.Is(err, net.ErrClosed) && err != session.ErrNotSupported {
 			if _, ok := s.Result(); ok {
 				t.Errorf("%s after Close: %v", what, err)
 			}
@@ -208,7 +209,7 @@ func fuzzApplication(t *testing.T, s *Session, rnd *rand.Rand) {
 		case 4:
 			s.Write(make([]byte, size))
 		case 5:
-			s.SendMessage(ctx, &Message{Payload: make([]byte, size), ReqAck: size%2 == 0})
+			s.SendMessage(ctx, &session.Message{Payload: make([]byte, size), ReqAck: size%2 == 0})
 		case 6:
 			s.Ping(ctx)
 		case 7:

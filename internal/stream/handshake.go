@@ -10,6 +10,7 @@ import (
 
 	"github.com/vstp-go/vstp/framing"
 	"github.com/vstp-go/vstp/internal/handshake"
+	"github.com/vstp-go/vstp/internal/session"
 	"github.com/vstp-go/vstp/tlsvstp"
 )
 
@@ -69,7 +70,7 @@ func (s *Session) runHandshake() {
 	defer s.hsEnd(nil)
 	if d := s.cfg.HandshakeTimeout; d > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, d, ErrHandshakeTimeout)
+		ctx, cancel = context.WithTimeoutCause(ctx, d, session.ErrHandshakeTimeout)
 		defer cancel()
 		limit, _ := ctx.Deadline()
 		s.mu.Lock()
@@ -99,7 +100,7 @@ func (s *Session) runHandshake() {
 	} else if ctx.Err() != nil || isTimeout(err) {
 		err = context.Cause(ctx)
 		if err == nil {
-			err = ErrHandshakeTimeout
+			err = session.ErrHandshakeTimeout
 		}
 	}
 	s.hsErr = err
@@ -116,7 +117,7 @@ func (s *Session) runHandshake() {
 // carrier in a way that lets it arrive. It reports whether it did so.
 func (s *Session) sayWhy(err error) bool {
 	var local *handshake.Error
-	var refusal *Refusal
+	var refusal *session.Refusal
 	var b []byte
 	switch {
 	case errors.As(err, &refusal):
@@ -126,12 +127,12 @@ func (s *Session) sayWhy(err error) bool {
 		}
 	case errors.As(err, &local):
 		b, err = handshake.AppendErr(nil, local.Code, local.Reason, nil)
-	case errors.Is(err, ErrTLSRequired), errors.Is(err, ErrNotTLS):
+	case errors.Is(err, session.ErrTLSRequired), errors.Is(err, session.ErrNotTLS):
 		// Cleartext for a peer that reads cleartext, and a record that is none for
 		// one that reads TLS: both then know.
 		b, err = handshake.AppendErr(nil, framing.CodeTLS, "", nil)
 		s.car.Plain()
-	case errors.Is(err, ErrHandshakeTimeout):
+	case errors.Is(err, session.ErrHandshakeTimeout):
 		b, err = handshake.AppendErr(nil, framing.CodeTimeout, "handshake", nil)
 	default:
 		return false
@@ -180,7 +181,7 @@ func (s *Session) startTLS(ctx context.Context) error {
 	if err != nil {
 		var rec tls.RecordHeaderError
 		if errors.As(err, &rec) {
-			return ErrNotTLS
+			return session.ErrNotTLS
 		}
 		if err == io.EOF {
 			return io.ErrUnexpectedEOF
@@ -211,7 +212,7 @@ func (s *Session) negotiateClient() error {
 	s.result, err = m.Receive(f)
 	var remote *handshake.RemoteError
 	if errors.As(err, &remote) && remote.Code == framing.CodeTLS {
-		return ErrTLSRequired
+		return session.ErrTLSRequired
 	}
 	return err
 }
@@ -233,9 +234,9 @@ func (s *Session) negotiateServer(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 		if err != nil {
-			var r *Refusal
+			var r *session.Refusal
 			if !errors.As(err, &r) {
-				err = &Refusal{} // why is not for the client's eyes
+				err = &session.Refusal{} // why is not for the client's eyes
 			}
 			return err
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/vstp-go/vstp/framing"
 	"github.com/vstp-go/vstp/internal/handshake"
 	"github.com/vstp-go/vstp/internal/memconn"
+	"github.com/vstp-go/vstp/internal/session"
 )
 
 func hello(p handshake.Params) []byte {
@@ -170,7 +171,7 @@ func TestHandshakeTimeout(t *testing.T) {
 					}()
 					start := time.Now()
 					err := s.Handshake(context.Background())
-					if d := time.Since(start); err != ErrHandshakeTimeout || d != cfg.HandshakeTimeout {
+					if d := time.Since(start); err != session.ErrHandshakeTimeout || d != cfg.HandshakeTimeout {
 						t.Errorf("%s, TLS %v, %d bytes: %v after %v", role.name, useTLS, slow, err, d)
 					}
 					var ne net.Error
@@ -204,7 +205,7 @@ func TestHandshakeStalledWriter(t *testing.T) {
 			start := time.Now()
 			err := s.Handshake(context.Background())
 			// A server tries for a second to say so.
-			if d := time.Since(start); err != ErrHandshakeTimeout || d < 10*time.Second || d > 11*time.Second {
+			if d := time.Since(start); err != session.ErrHandshakeTimeout || d < 10*time.Second || d > 11*time.Second {
 				t.Errorf("%s: %v after %v", role.name, err, d)
 			}
 			time.Sleep(s.cfg.Linger)
@@ -305,9 +306,9 @@ func TestTLSMismatch(t *testing.T) {
 				go func() { done <- s.Handshake(context.Background()) }()
 				start := time.Now()
 				err := c.Handshake(context.Background())
-				want, wantServer := ErrTLSRequired, ErrNotTLS
+				want, wantServer := session.ErrTLSRequired, session.ErrNotTLS
 				if clientTLS {
-					want, wantServer = ErrNotTLS, ErrTLSRequired
+					want, wantServer = session.ErrNotTLS, session.ErrTLSRequired
 				}
 				if err != want {
 					t.Errorf("client: %v, want %v", err, want)
@@ -333,7 +334,7 @@ func TestTLSMismatch(t *testing.T) {
 			a, b := memconn.Pipe(0)
 			b.Write(answer)
 			b.CloseWrite()
-			if err := New(a, testConfig(true)).Handshake(context.Background()); err != ErrTLSRequired {
+			if err := New(a, testConfig(true)).Handshake(context.Background()); err != session.ErrTLSRequired {
 				t.Errorf("%x: %v", answer, err)
 			}
 		})
@@ -377,9 +378,9 @@ func TestRefusal(t *testing.T) {
 		reason string
 		header framing.Header
 	}{
-		{"refusal", &Refusal{Reason: "no", Header: framing.Header{{Key: "retry", Value: "3"}}}, "no", framing.Header{{Key: "retry", Value: "3"}}},
+		{"refusal", &session.Refusal{Reason: "no", Header: framing.Header{{Key: "retry", Value: "3"}}}, "no", framing.Header{{Key: "retry", Value: "3"}}},
 		{"any error", errors.New("secret"), "", nil},
-		{"a header that cannot be sent", &Refusal{Reason: "no", Header: framing.Header{{Key: "\x01", Value: "3"}}}, "no", nil},
+		{"a header that cannot be sent", &session.Refusal{Reason: "no", Header: framing.Header{{Key: "\x01", Value: "3"}}}, "no", nil},
 	} {
 		for _, m := range modes {
 			bubble(t, func(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"github.com/vstp-go/vstp/framing"
 	"github.com/vstp-go/vstp/internal/handshake"
 	"github.com/vstp-go/vstp/internal/memconn"
+	"github.com/vstp-go/vstp/internal/session"
 )
 
 // testConfig returns what the root package makes of an empty Config, without CRC.
@@ -246,7 +247,7 @@ func wantAll(t testing.TB, s *Session, check func(what string, err error)) {
 	check("ReceiveMessage", err)
 	_, err = s.Write([]byte("x"))
 	check("Write", err)
-	check("SendMessage", s.SendMessage(ctx, &Message{Payload: []byte("x"), ReqAck: true}))
+	check("SendMessage", s.SendMessage(ctx, &session.Message{Payload: []byte("x"), ReqAck: true}))
 	_, err = s.Ping(ctx)
 	check("Ping", err)
 	if d := time.Since(start); d != 0 {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/vstp-go/vstp/framing"
 	"github.com/vstp-go/vstp/internal/handshake"
+	"github.com/vstp-go/vstp/internal/session"
 )
 
 // withTimes returns a config with a keep-alive and an idle timeout.
@@ -42,7 +43,7 @@ func TestIdleTimeout(t *testing.T) {
 					start := time.Now()
 					if reading {
 						_, err := s.Read(make([]byte, 1))
-						if err != ErrIdleTimeout {
+						if err != session.ErrIdleTimeout {
 							t.Errorf("Read: %v", err)
 						}
 					} else {
@@ -57,7 +58,7 @@ func TestIdleTimeout(t *testing.T) {
 					}
 					wantAll(t, s, func(what string, err error) {
 						var ne net.Error
-						if err != ErrIdleTimeout || !errors.As(err, &ne) || !ne.Timeout() || errors.Is(err, os.ErrDeadlineExceeded) {
+						if err != session.ErrIdleTimeout || !errors.As(err, &ne) || !ne.Timeout() || errors.Is(err, os.ErrDeadlineExceeded) {
 							t.Errorf("%s: %v", what, err)
 						}
 					})
@@ -75,7 +76,7 @@ func TestIdleTimeoutMidFrame(t *testing.T) {
 			defer s.Close()
 			p.send(streamData(crc, "a frame with a CRC")[:cut])
 			start := time.Now()
-			if _, err := s.Read(make([]byte, 1)); err != ErrIdleTimeout {
+			if _, err := s.Read(make([]byte, 1)); err != session.ErrIdleTimeout {
 				t.Errorf("%d: %v", cut, err)
 			}
 			if d := time.Since(start); !near(d, 10*time.Second) {
@@ -172,7 +173,7 @@ func TestIdleWhileStalled(t *testing.T) {
 		}
 		// From here on the peer is silent.
 		start := time.Now()
-		if _, err := s.Read(data); err != ErrIdleTimeout {
+		if _, err := s.Read(data); err != session.ErrIdleTimeout {
 			t.Errorf("then: %v", err)
 		}
 		if d := time.Since(start); d > 15*time.Second {

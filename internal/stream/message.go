@@ -9,23 +9,8 @@ import (
 	"time"
 
 	"github.com/vstp-go/vstp/framing"
+	"github.com/vstp-go/vstp/internal/session"
 )
-
-// A Message is what ReceiveMessage returns.
-type Message struct {
-	Header  framing.Header
-	Payload []byte
-	ReqAck  bool
-}
-
-// fieldCost is what a decoded header field takes beside its bytes: two strings.
-const fieldCost = 32
-
-// cost returns the memory that m takes while it is queued. A header of many empty
-// fields is many times larger decoded than on the wire.
-func (m *Message) cost() int {
-	return len(m.Payload) + m.Header.EncodedLen() + fieldCost*len(m.Header)
-}
 
 // A partial is a message of which fragments have arrived. PROTOCOL §5.3.
 type partial struct {
@@ -82,7 +67,7 @@ func (s *Session) receiveWhole() error {
 	} else {
 		b = s.rd.Detach()
 	}
-	m := &Message{Header: c.header, Payload: b, ReqAck: c.flags.Has(framing.FlagReqAck)}
+	m := &session.Message{Header: c.header, Payload: b, ReqAck: c.flags.Has(framing.FlagReqAck)}
 	if s.result.Legacy {
 		s.enqueueLegacy(m)
 		return nil
@@ -92,7 +77,7 @@ func (s *Session) receiveWhole() error {
 }
 
 // enqueueLegacy queues a crate peer's message, and acknowledges it if it has an id.
-func (s *Session) enqueueLegacy(m *Message) {
+func (s *Session) enqueueLegacy(m *session.Message) {
 	id, ok := legacyID(m.Header)
 	m.ReqAck = m.ReqAck && ok
 	if ok {
@@ -124,7 +109,7 @@ func (s *Session) receiveFragment() error {
 	if uint64(len(p.buf)) < p.total {
 		return nil
 	}
-	m := &Message{Header: p.header, Payload: p.buf, ReqAck: p.reqAck}
+	m := &session.Message{Header: p.header, Payload: p.buf, ReqAck: p.reqAck}
 	id := p.id
 	s.partial = partial{}
 	s.enqueue(m, id)
@@ -164,10 +149,10 @@ func (s *Session) queueFull() bool {
 }
 
 // enqueue hands a verified message to the application, and only then acknowledges it.
-func (s *Session) enqueue(m *Message, id uint64) {
+func (s *Session) enqueue(m *session.Message, id uint64) {
 	s.mu.Lock()
 	s.msgs = append(s.msgs, m)
-	s.msgBytes += m.cost()
+	s.msgBytes += m.Cost()
 	if m.ReqAck {
 		s.ctl.acks = append(s.ctl.acks, id)
 	}
@@ -179,28 +164,28 @@ func (s *Session) enqueue(m *Message, id uint64) {
 }
 
 // popMessage takes the oldest message. Session.mu is held.
-func (s *Session) popMessage() *Message {
+func (s *Session) popMessage() *session.Message {
 	m := s.msgs[0]
 	s.msgs[0] = nil
 	s.msgs = s.msgs[1:]
 	if len(s.msgs) == 0 {
 		s.msgs = nil
 	}
-	s.msgBytes -= m.cost()
+	s.msgBytes -= m.Cost()
 	s.changed() // there is room again
 	return m
 }
 
 // ReceiveMessage returns the next message. After the peer's BYE the error is io.EOF.
 // The end of ctx and the read deadline end the wait; nothing is lost then.
-func (s *Session) ReceiveMessage(ctx context.Context) (*Message, error) {
+func (s *Session) ReceiveMessage(ctx context.Context) (*session.Message, error) {
 	o := &op{ctx: ctx, dl: &s.rdl}
 	if err := s.ready(o); err != nil {
 		return nil, err
 	}
 	stop := s.watch(o)
 	defer stop()
-	var m *Message
+	var m *session.Message
 	err := s.await(o, func() bool {
 		if len(s.msgs) > 0 {
 			m = s.popMessage()
@@ -235,7 +220,7 @@ func (s *Session) receiveAck(id uint64) {
 
 // SendMessage sends one message. Without ReqAck it returns when the carrier has
 // taken it. The write deadline and ctx apply.
-func (s *Session) SendMessage(ctx context.Context, m *Message) error {
+func (s *Session) SendMessage(ctx context.Context, m *session.Message) error {
 	o := &op{ctx: ctx, dl: &s.wdl}
 	if err := s.ready(o); err != nil {
 		return err
@@ -272,7 +257,7 @@ func (s *Session) awaitAck(o *op, w *ackWait) error {
 	if _, ok := o.ctx.Deadline(); !ok && s.cfg.AckTimeout > 0 {
 		s.mu.Lock()
 		o.limit = time.Now().Add(s.cfg.AckTimeout)
-		o.limitErr = ErrAckTimeout
+		o.limitErr = session.ErrAckTimeout
 		s.mu.Unlock()
 	}
 	err := s.await(o, func() bool { return w.acked })
@@ -283,12 +268,12 @@ func (s *Session) awaitAck(o *op, w *ackWait) error {
 }
 
 // checkMessage finds what is wrong with m before anything of it is sent.
-func (s *Session) checkMessage(m *Message) error {
+func (s *Session) checkMessage(m *session.Message) error {
 	if int64(len(m.Payload)) > s.result.PeerMaxMessage {
-		return ErrMessageTooLarge
+		return session.ErrMessageTooLarge
 	}
 	if m.Header.HasReserved() {
-		return ErrReservedKey
+		return session.ErrReservedKey
 	}
 	if err := m.Header.Validate(); err != nil {
 		return err
@@ -298,11 +283,11 @@ func (s *Session) checkMessage(m *Message) error {
 	}
 	if s.result.Legacy {
 		if _, ok := m.Header.Lookup(framing.LegacyKeyMsgID); ok && m.ReqAck {
-			return ErrReservedKey
+			return session.ErrReservedKey
 		}
 		size := framing.FixedLen + m.Header.EncodedLen() + legacyFieldLen + len(m.Payload) + framing.TrailerLen
 		if int64(size) > s.result.PeerMaxFrame {
-			return ErrMessageTooLarge
+			return session.ErrMessageTooLarge
 		}
 	}
 	return nil
@@ -314,7 +299,7 @@ const (
 )
 
 // sendMessage sends m in one frame or several, and registers w for its ACK.
-func (s *Session) sendMessage(o *op, m *Message, w *ackWait) (id uint64, err error) {
+func (s *Session) sendMessage(o *op, m *session.Message, w *ackWait) (id uint64, err error) {
 	if len(m.Payload) <= maxFragment || s.result.Legacy {
 		return s.sendWhole(o, m, w)
 	}
@@ -364,7 +349,7 @@ func (s *Session) newID(w *ackWait) uint64 {
 	return id
 }
 
-func (s *Session) sendWhole(o *op, m *Message, w *ackWait) (id uint64, err error) {
+func (s *Session) sendWhole(o *op, m *session.Message, w *ackWait) (id uint64, err error) {
 	numbered := false
 	err = s.withWrite(o, func() error {
 		if !numbered {
@@ -392,7 +377,7 @@ func (s *Session) sendWhole(o *op, m *Message, w *ackWait) (id uint64, err error
 }
 
 // writeFragment sends bytes off to end of m.
-func (s *Session) writeFragment(m *Message, id uint64, off, end int) error {
+func (s *Session) writeFragment(m *session.Message, id uint64, off, end int) error {
 	flags := framing.FlagFrag
 	v := framing.AppendVarint(make([]byte, 0, 3*8), id)
 	v = framing.AppendVarint(v, uint64(len(m.Payload)))

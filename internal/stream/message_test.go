@@ -14,6 +14,7 @@ import (
 
 	"github.com/vstp-go/vstp/framing"
 	"github.com/vstp-go/vstp/internal/handshake"
+	"github.com/vstp-go/vstp/internal/session"
 )
 
 // TestAckWhenQueued has no ACK come before the message is queued: "the peer of the
@@ -68,18 +69,18 @@ func TestAckTimeout(t *testing.T) {
 		defer s.Close()
 		go io.Copy(io.Discard, p.c)
 		start := time.Now()
-		err := s.SendMessage(context.Background(), &Message{ReqAck: true})
+		err := s.SendMessage(context.Background(), &session.Message{ReqAck: true})
 		var ne net.Error
-		if err != ErrAckTimeout || !errors.As(err, &ne) || !ne.Timeout() || time.Since(start) != 10*time.Second {
+		if err != session.ErrAckTimeout || !errors.As(err, &ne) || !ne.Timeout() || time.Since(start) != 10*time.Second {
 			t.Errorf("%v after %v", err, time.Since(start))
 		}
 		start = time.Now()
-		if err := s.SendMessage(contextFor(time.Minute), &Message{ReqAck: true}); err != context.DeadlineExceeded || time.Since(start) != time.Minute {
+		if err := s.SendMessage(contextFor(time.Minute), &session.Message{ReqAck: true}); err != context.DeadlineExceeded || time.Since(start) != time.Minute {
 			t.Errorf("%v after %v", err, time.Since(start))
 		}
 		// A late ACK, one for what was never sent, and the right one.
 		sent := make(chan error, 1)
-		go func() { sent <- s.SendMessage(context.Background(), &Message{ReqAck: true}) }()
+		go func() { sent <- s.SendMessage(context.Background(), &session.Message{ReqAck: true}) }()
 		synctest.Wait()
 		for _, id := range []uint64{0, 1, 3, 99, framing.MaxVarint} {
 			p.send(frame(framing.TypeAck, 0, nums(framing.KeyMessage, id), nil))
@@ -93,7 +94,7 @@ func TestAckTimeout(t *testing.T) {
 			t.Error(err)
 		}
 		// The peer goes away.
-		go func() { sent <- s.SendMessage(context.Background(), &Message{ReqAck: true}) }()
+		go func() { sent <- s.SendMessage(context.Background(), &session.Message{ReqAck: true}) }()
 		synctest.Wait()
 		p.c.Close()
 		if err := <-sent; err != io.ErrUnexpectedEOF {
@@ -123,7 +124,7 @@ func TestConcurrentMessages(t *testing.T) {
 						}
 						p := make([]byte, size)
 						binary.BigEndian.PutUint64(p, i)
-						return x.SendMessage(context.Background(), &Message{Payload: p, ReqAck: i%3 != 0})
+						return x.SendMessage(context.Background(), &session.Message{Payload: p, ReqAck: i%3 != 0})
 					})
 				}
 				seen := make(map[uint64]bool)
@@ -203,7 +204,7 @@ func TestLargeBesideSmall(t *testing.T) {
 			go func() {
 				b := make([]byte, 50<<20)
 				if large == "message" {
-					done <- s.SendMessage(context.Background(), &Message{Payload: b})
+					done <- s.SendMessage(context.Background(), &session.Message{Payload: b})
 				} else {
 					_, err := s.Write(b)
 					done <- err
@@ -212,7 +213,7 @@ func TestLargeBesideSmall(t *testing.T) {
 			go s.Read(make([]byte, 1))
 			for range 20 {
 				synctest.Wait()
-				go s.SendMessage(context.Background(), &Message{Payload: []byte("small")})
+				go s.SendMessage(context.Background(), &session.Message{Payload: []byte("small")})
 				go s.Ping(contextFor(time.Hour))
 				want := []string{"small", "PING"}
 				if large == "message" {
@@ -268,22 +269,22 @@ func TestMessageRefused(t *testing.T) {
 			long = append(long, framing.Field{Key: "k", Value: string(make([]byte, 255))})
 		}
 		for _, c := range []struct {
-			m    Message
+			m    session.Message
 			want error
 		}{
-			{Message{Payload: make([]byte, 1001)}, ErrMessageTooLarge},
-			{Message{Payload: make([]byte, 1001), ReqAck: true}, ErrMessageTooLarge},
-			{Message{Header: framing.Header{{Key: "\x02", Value: "x"}}}, ErrReservedKey},
-			{Message{Header: framing.Header{{Key: "\x1fabc", Value: "x"}}}, ErrReservedKey},
-			{Message{Header: framing.Header{{Key: string(make([]byte, 256))}}}, nil},
-			{Message{Header: long}, framing.ErrHeaderTooLarge},
+			{session.Message{Payload: make([]byte, 1001)}, session.ErrMessageTooLarge},
+			{session.Message{Payload: make([]byte, 1001), ReqAck: true}, session.ErrMessageTooLarge},
+			{session.Message{Header: framing.Header{{Key: "\x02", Value: "x"}}}, session.ErrReservedKey},
+			{session.Message{Header: framing.Header{{Key: "\x1fabc", Value: "x"}}}, session.ErrReservedKey},
+			{session.Message{Header: framing.Header{{Key: string(make([]byte, 256))}}}, nil},
+			{session.Message{Header: long}, framing.ErrHeaderTooLarge},
 		} {
 			err := s.SendMessage(context.Background(), &c.m)
 			if err == nil || c.want != nil && err != c.want {
 				t.Errorf("%v, want %v", err, c.want)
 			}
 		}
-		if err := s.SendMessage(context.Background(), &Message{Payload: make([]byte, 1000), Header: framing.Header{{Key: "", Value: ""}, {Key: "k", Value: "1"}, {Key: "k", Value: "2"}}}); err != nil {
+		if err := s.SendMessage(context.Background(), &session.Message{Payload: make([]byte, 1000), Header: framing.Header{{Key: "", Value: ""}, {Key: "k", Value: "1"}, {Key: "k", Value: "2"}}}); err != nil {
 			t.Error(err)
 		}
 		f := p.want(framing.TypeData)
@@ -306,7 +307,7 @@ func TestMessageSizes(t *testing.T) {
 			h := framing.Header{{Key: "name", Value: "x"}, {Key: "", Value: ""}, {Key: "name", Value: "y"}}
 			go func() {
 				for i, n := range sizes {
-					if err := c.SendMessage(context.Background(), &Message{Header: h, Payload: bytes.Repeat([]byte{byte(i)}, n), ReqAck: i%2 == 0}); err != nil {
+					if err := c.SendMessage(context.Background(), &session.Message{Header: h, Payload: bytes.Repeat([]byte{byte(i)}, n), ReqAck: i%2 == 0}); err != nil {
 						t.Errorf("%d: %v", n, err)
 					}
 				}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/vstp-go/vstp/internal/memconn"
+	"github.com/vstp-go/vstp/internal/session"
 )
 
 var modelSeed = flag.Uint64("model.seed", 0, "run only this seed of TestModel")
@@ -152,7 +153,7 @@ func modelSender(t *testing.T, s *Session, d *direction, rnd *rand.Rand) {
 				ctx, cancel = context.WithTimeout(ctx, timeout())
 			}
 			reqAck := rnd.IntN(2) == 0
-			err := s.SendMessage(ctx, &Message{Payload: p, ReqAck: reqAck})
+			err := s.SendMessage(ctx, &session.Message{Payload: p, ReqAck: reqAck})
 			cancel()
 			switch {
 			case err == nil:

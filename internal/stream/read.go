@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/vstp-go/vstp/framing"
+	"github.com/vstp-go/vstp/internal/session"
 )
 
 // A byteQueue holds bytes in order. Its zero value is empty.
@@ -252,9 +253,9 @@ func (s *Session) copyOnce(w io.Writer) (int, error) {
 	k, werr := w.Write(b[:m])
 	switch {
 	case werr != nil:
-		err = &CopyError{werr}
+		err = &session.CopyError{Err: werr}
 	case k != m:
-		err = &CopyError{io.ErrShortWrite}
+		err = &session.CopyError{Err: io.ErrShortWrite}
 	}
 	return k, err
 }

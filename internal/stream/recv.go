@@ -8,6 +8,7 @@ import (
 	"github.com/vstp-go/vstp/framing"
 	"github.com/vstp-go/vstp/internal/carrier"
 	"github.com/vstp-go/vstp/internal/handshake"
+	"github.com/vstp-go/vstp/internal/session"
 )
 
 // A current is the frame that is being received, from its header on. It survives
@@ -366,7 +367,7 @@ func (s *Session) receiveBye() {
 	if s.cur.close {
 		s.peerGone = true
 		if s.werr == nil {
-			s.werr = ErrPeerClosed
+			s.werr = session.ErrPeerClosed
 		}
 		if s.wheld != nil && !s.wheld.closing {
 			s.armWrite(aLongTimeAgo) // a Write that waits for a peer that reads no more
@@ -378,7 +379,7 @@ func (s *Session) receiveBye() {
 // explain makes the errors of a stream that is no VSTP at all more telling.
 func (s *Session) explain(err error) error {
 	if errors.Is(err, framing.ErrMagic) && s.cfg.TLS == nil && carrier.IsTLSRecord(s.rd.Buffered()) {
-		return ErrTLSRequired
+		return session.ErrTLSRequired
 	}
 	return err
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/vstp-go/vstp/framing"
 	"github.com/vstp-go/vstp/internal/handshake"
+	"github.com/vstp-go/vstp/internal/session"
 )
 
 // startService starts the timer of a session that has something to look after
@@ -61,7 +62,7 @@ func (s *Session) serve() {
 	idle := s.result.Idle
 	if idle > 0 && silence >= idle && !(writing && s.car.Responsive(idle)) {
 		s.mu.Unlock()
-		s.fail(ErrIdleTimeout, &handshake.Error{Code: framing.CodeTimeout, Reason: "idle"})
+		s.fail(session.ErrIdleTimeout, &handshake.Error{Code: framing.CodeTimeout, Reason: "idle"})
 		return
 	}
 	next := s.serviceInterval()

@@ -30,6 +30,7 @@ import (
 	"github.com/vstp-go/vstp/framing"
 	"github.com/vstp-go/vstp/internal/carrier"
 	"github.com/vstp-go/vstp/internal/handshake"
+	"github.com/vstp-go/vstp/internal/session"
 )
 
 const (
@@ -141,7 +142,7 @@ type Session struct {
 	peerBye  bool          // the peer has ended its stream
 	peerGone bool          // and reads no more: it has closed
 	byeSent  bool          // we have ended ours, or are about to
-	msgs     []*Message
+	msgs     []*session.Message
 	msgBytes int
 	ctl      control
 	acks     map[uint64]*ackWait
@@ -167,15 +168,6 @@ type counters struct {
 	wireOut, wireIn     atomic.Uint64
 	framesOut, framesIn atomic.Uint64
 	msgsOut, msgsIn     atomic.Uint64
-}
-
-// Stats is a snapshot of a Session's counters.
-type Stats struct {
-	BytesSent, BytesReceived       uint64
-	WireSent, WireReceived         uint64
-	FramesSent, FramesReceived     uint64
-	MessagesSent, MessagesReceived uint64
-	RTT                            time.Duration
 }
 
 // New returns a session over conn, which it owns from now on.
@@ -224,12 +216,12 @@ func (s *Session) LocalAddr() net.Addr { return s.car.LocalAddr() }
 func (s *Session) RemoteAddr() net.Addr { return s.car.RemoteAddr() }
 
 // Stats returns a snapshot; the numbers in it are not of one instant.
-func (s *Session) Stats() Stats {
+func (s *Session) Stats() session.Stats {
 	s.mu.Lock()
 	rtt := s.rtt
 	s.mu.Unlock()
 	c := &s.stats
-	return Stats{
+	return session.Stats{
 		BytesSent:        c.bytesOut.Load(),
 		BytesReceived:    c.bytesIn.Load(),
 		WireSent:         c.wireOut.Load(),

@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"errors"
+	"github.com/vstp-go/vstp/internal/session"
 	"net"
 	"os"
 	"time"
@@ -110,7 +111,7 @@ func (s *Session) setDeadline(d *deadline, t time.Time) error {
 	if s.rheld != nil && s.rheld.dl == d && s.rerr == nil {
 		s.armRead(s.rheld.until())
 	}
-	if s.wheld != nil && s.wheld.dl == d && (s.werr == nil || s.werr == ErrWriteClosed) {
+	if s.wheld != nil && s.wheld.dl == d && (s.werr == nil || s.werr == session.ErrWriteClosed) {
 		s.armWrite(s.wheld.until())
 	}
 	return nil

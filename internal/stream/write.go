@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/vstp-go/vstp/framing"
+	"github.com/vstp-go/vstp/internal/session"
 )
 
 // keepHead is the size up to which the buffer for frame headers is kept.
@@ -62,7 +63,7 @@ func (s *Session) canFlush() bool { return !s.closed && softEnd(s.werr) }
 
 // softEnd reports whether err, a werr, ends data only: answers still go out.
 func softEnd(err error) bool {
-	return err == nil || err == ErrWriteClosed || err == ErrPeerClosed
+	return err == nil || err == session.ErrWriteClosed || err == session.ErrPeerClosed
 }
 
 // kick makes queued control frames leave soon. It never blocks.
@@ -260,7 +261,7 @@ func (s *Session) CloseWrite() error {
 	case s.closed:
 		s.mu.Unlock()
 		return errClosed
-	case s.werr == ErrWriteClosed, s.werr == ErrPeerClosed:
+	case s.werr == session.ErrWriteClosed, s.werr == session.ErrPeerClosed:
 		s.mu.Unlock()
 		return nil
 	case s.werr != nil:
@@ -268,7 +269,7 @@ func (s *Session) CloseWrite() error {
 		s.mu.Unlock()
 		return err
 	}
-	s.werr = ErrWriteClosed
+	s.werr = session.ErrWriteClosed
 	s.ctl.bye = true
 	s.mu.Unlock()
 	s.kick()
@@ -317,7 +318,7 @@ func (s *Session) copyFrom(r io.Reader) (n int64, err error) {
 			return n, nil
 		}
 		if rerr != nil {
-			return n, &CopyError{rerr}
+			return n, &session.CopyError{Err: rerr}
 		}
 	}
 }
@@ -364,7 +365,7 @@ func (s *Session) sendFile(f file, n int64) (sent int64, err error) {
 		err := s.withWrite(o, func() error {
 			pos, err := f.Seek(0, io.SeekCurrent)
 			if err != nil {
-				return &CopyError{err}
+				return &session.CopyError{Err: err}
 			}
 			head := framing.AppendFixed(s.head[:0], framing.TypeData, 0, 0, size)
 			begun, k, err := s.car.ReadFromN(head, f, size)

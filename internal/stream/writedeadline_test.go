@@ -12,6 +12,7 @@ import (
 
 	"github.com/vstp-go/vstp/framing"
 	"github.com/vstp-go/vstp/internal/handshake"
+	"github.com/vstp-go/vstp/internal/session"
 )
 
 // TestWriteDeadlineAnywhere has the carrier take k bytes and no more, for each k up
@@ -54,7 +55,7 @@ func testWriteDeadline(t *testing.T, m mode, k int) {
 	sent := 0
 	message := func(what string, ctx context.Context, ended error) {
 		t.Helper()
-		err := c.SendMessage(ctx, &Message{Payload: []byte(what)})
+		err := c.SendMessage(ctx, &session.Message{Payload: []byte(what)})
 		if err == nil {
 			sent++
 		} else if !errors.Is(err, ended) {
@@ -138,14 +139,14 @@ func testWriteDeadlineLarge(t *testing.T, m mode, k int, payload []byte) {
 	// A message that is given up, and one beside it that is not.
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	big := c.SendMessage(ctx, &Message{Payload: payload, ReqAck: false})
+	big := c.SendMessage(ctx, &session.Message{Payload: payload, ReqAck: false})
 	if big != nil && big != context.DeadlineExceeded {
 		t.Errorf("%d: %v", k, big)
 	}
 	cc.SetWriteBuffer(64 << 10)
 	go func() {
 		for _, b := range []byte{1, 2} {
-			if err := c.SendMessage(context.Background(), &Message{Payload: append([]byte{b}, payload...), ReqAck: true}); err != nil {
+			if err := c.SendMessage(context.Background(), &session.Message{Payload: append([]byte{b}, payload...), ReqAck: true}); err != nil {
 				t.Errorf("%d: %v", k, err)
 			}
 		}
@@ -191,14 +192,14 @@ func TestCancelFrame(t *testing.T) {
 					time.AfterFunc(time.Second, cancel)
 				}
 				start := time.Now()
-				err := s.SendMessage(ctx, &Message{Payload: make([]byte, 400_000), ReqAck: true})
+				err := s.SendMessage(ctx, &session.Message{Payload: make([]byte, 400_000), ReqAck: true})
 				if !errors.Is(err, want) || time.Since(start) != time.Second {
 					t.Fatalf("%d: %v after %v", k, err, time.Since(start))
 				}
 				cancel()
 				s.SetWriteDeadline(time.Time{})
 				sent := make(chan error)
-				go func() { sent <- s.SendMessage(context.Background(), &Message{Payload: []byte("next")}) }()
+				go func() { sent <- s.SendMessage(context.Background(), &session.Message{Payload: []byte("next")}) }()
 				sum, cancelled := 0, 0
 				for {
 					f := p.want(framing.TypeData)

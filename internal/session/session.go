@@ -1,0 +1,52 @@
+package session
+
+import (
+	"time"
+
+	"github.com/vstp-go/vstp/framing"
+)
+
+// A Message is what SendMessage takes and ReceiveMessage returns. What of it an
+// association does, and a byte stream does not, is said at the root's Message.
+type Message struct {
+	Header   framing.Header
+	Payload  []byte
+	ReqAck   bool // SendMessage returns when the peer has it; received: the sender waits
+	Repair   bool // repaired until it is there, also when it fits a datagram
+	Ordered  bool // delivered after the earlier ones of its Channel; implies Repair
+	Channel  uint64
+	Priority int8          // larger goes first
+	Lifetime time.Duration // given up after; 0 is never
+}
+
+// fieldCost is what a decoded header field takes beside its bytes: two strings.
+const fieldCost = 32
+
+// Cost returns the memory that m takes while it is queued. A header of many empty
+// fields is many times larger decoded than on the wire.
+func (m *Message) Cost() int {
+	return len(m.Payload) + m.Header.EncodedLen() + fieldCost*len(m.Header)
+}
+
+// Stats is a snapshot of a session's counters. What is below RTT is zero on streams.
+type Stats struct {
+	BytesSent, BytesReceived       uint64
+	WireSent, WireReceived         uint64
+	FramesSent, FramesReceived     uint64
+	MessagesSent, MessagesReceived uint64
+	RTT                            time.Duration // streams: of the last PING; datagrams: smoothed
+
+	PacketsSent, PacketsReceived uint64
+	PacketsLost                  uint64 // declared lost; some may have come late
+	PacketsRetransmitted         uint64 // with something in them that was sent before
+	PacketsDropped               uint64 // received, and malformed or a duplicate
+	BytesRetransmitted           uint64 // of streams and messages
+
+	MinRTT, RTTVar   time.Duration
+	CongestionWindow int     // bytes
+	BytesInFlight    int     // bytes
+	PacingRate       float64 // bytes per second
+	Bandwidth        float64 // estimated, bytes per second
+	MTU              int     // size of a full datagram
+	Controller       string  // name and state of the congestion controller
+}
