@@ -23,6 +23,7 @@ var allowedImports = map[string][]string{
 	"internal/stream":    {"framing", "internal/handshake", "internal/session", "internal/carrier", "tlsvstp", "github.com/klauspost/compress/zstd"},
 	"internal/carrier":   {"golang.org/x/sys/unix"},
 	"internal/handshake": {"framing"},
+	"internal/crate":     {"framing"},
 	"internal/memconn":   {},
 	"internal/endpoint":  {"framing", "reliable", "internal/crate", "internal/handshake", "internal/session", "internal/udpio"},
 	"tlsvstp":            {},
@@ -31,7 +32,7 @@ var allowedImports = map[string][]string{
 
 // pure packages do no I/O and have no goroutine, clock or randomness of their own,
 // so that every run of them can be repeated.
-var pure = map[string]bool{"framing": true, "internal/handshake": true}
+var pure = map[string]bool{"framing": true, "internal/handshake": true, "internal/crate": true}
 
 var impureImports = []string{"net", "os", "time", "math/rand", "math/rand/v2", "crypto/rand", "context", "log", "log/slog"}
 
