@@ -22,11 +22,11 @@ var (
 	ErrNotSupported    = errors.New("vstp: not supported by the peer")
 	ErrUnsent          = errors.New("vstp: closed with unsent data after the linger time")
 	ErrReset           = errors.New("vstp: connection reset: the peer does not know it any more")
-	ErrExpired         = errors.New("vstp: message given up at the end of its lifetime")
 
 	ErrIdleTimeout      error = &timeoutError{"vstp: idle timeout"}
 	ErrHandshakeTimeout error = &timeoutError{"vstp: handshake timeout"}
 	ErrAckTimeout       error = &timeoutError{"vstp: no acknowledgement in time"}
+	ErrExpired          error = &timeoutError{"vstp: message given up at the end of its lifetime"}
 )
 
 // A timeoutError is a net.Error with Timeout true, and not os.ErrDeadlineExceeded:

@@ -219,9 +219,13 @@ func (s *Session) receiveAck(id uint64) {
 }
 
 // SendMessage sends one message. Without ReqAck it returns when the carrier has
-// taken it. The write deadline and ctx apply.
+// taken it. The write deadline and ctx apply, and the message's lifetime until the
+// carrier has all of it.
 func (s *Session) SendMessage(ctx context.Context, m *session.Message) error {
 	o := &op{ctx: ctx, dl: &s.wdl}
+	if m.Lifetime > 0 {
+		o.limit, o.limitErr = time.Now().Add(m.Lifetime), session.ErrExpired
+	}
 	if err := s.ready(o); err != nil {
 		return err
 	}
@@ -254,12 +258,12 @@ func (s *Session) SendMessage(ctx context.Context, m *session.Message) error {
 
 // awaitAck waits for the ACK of w, for as long as o and Config.AckTimeout allow.
 func (s *Session) awaitAck(o *op, w *ackWait) error {
+	s.mu.Lock()
+	o.limit, o.limitErr = time.Time{}, nil // what is on its way arrives, whatever its lifetime was
 	if _, ok := o.ctx.Deadline(); !ok && s.cfg.AckTimeout > 0 {
-		s.mu.Lock()
-		o.limit = time.Now().Add(s.cfg.AckTimeout)
-		o.limitErr = session.ErrAckTimeout
-		s.mu.Unlock()
+		o.limit, o.limitErr = time.Now().Add(s.cfg.AckTimeout), session.ErrAckTimeout
 	}
+	s.mu.Unlock()
 	err := s.await(o, func() bool { return w.acked })
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF // the peer is gone, the ACK will not come

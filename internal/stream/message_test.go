@@ -103,6 +103,30 @@ func TestAckTimeout(t *testing.T) {
 	})
 }
 
+// TestLifetime gives messages up that the carrier has not taken when their lifetime
+// ends; what it has taken arrives, and is waited for.
+func TestLifetime(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s, p := open(t, testConfig(true), handshake.Params{}, 1000)
+		defer s.Close()
+		for _, size := range []int{400_000, 0} { // in the middle of it, and before it
+			start := time.Now()
+			err := s.SendMessage(context.Background(), &session.Message{Payload: make([]byte, size), Lifetime: time.Second, ReqAck: true})
+			var ne net.Error
+			if err != session.ErrExpired || !errors.As(err, &ne) || !ne.Timeout() || time.Since(start) != time.Second {
+				t.Errorf("%d: %v after %v", size, err, time.Since(start))
+			}
+		}
+		go io.Copy(io.Discard, p.c)
+		synctest.Wait()
+		start := time.Now()
+		err := s.SendMessage(context.Background(), &session.Message{Lifetime: time.Second, ReqAck: true})
+		if err != session.ErrAckTimeout || time.Since(start) != 10*time.Second {
+			t.Errorf("on its way: %v after %v", err, time.Since(start))
+		}
+	})
+}
+
 // TestConcurrentMessages sends a thousand acknowledged messages both ways at once, in
 // every mode, beside streams, PINGs and readers of everything. N8.
 func TestConcurrentMessages(t *testing.T) {
