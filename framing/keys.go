@@ -28,6 +28,7 @@ const (
 	KeyCredit      = "\x1b" // first credits: data, data of a stream, streams, messages
 	KeyAckDelay    = "\x1c" // longest delay of an acknowledgement in microseconds
 	KeyService     = "\x1d" // HELLO: 00 messages only, 01 a byte stream too
+	KeyPadding     = "\x1e" // HELLO: zeros that make the frame as large as its answer
 )
 
 // The header keys of the original crate, with decimal text as values. PROTOCOL §6.

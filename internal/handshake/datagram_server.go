@@ -1,0 +1,193 @@
+package handshake
+
+import (
+	"errors"
+
+	"github.com/vstp-go/vstp/framing"
+)
+
+// errHello is returned for a datagram that is no HELLO of the negotiated profile.
+var errHello = errors.New("handshake: malformed HELLO")
+
+// A DatagramHello is a HELLO in a datagram, or a part of one, whose content is not
+// looked into yet. Its slices are views of the datagram.
+type DatagramHello struct {
+	SourceID ConnID
+	Cookie   []byte // nil if there is none
+
+	part    part
+	block   []byte // the whole block
+	payload []byte // or a part of it
+}
+
+// ParseHello decodes as much of a HELLO as a server needs that keeps no state yet.
+// It does not allocate. What it returns an error for is dropped, so that no answer
+// is larger than what it answers. PROTOCOL §7.3.
+func ParseHello(datagram []byte) (h DatagramHello, err error) {
+	f, ok := parseHandshake(datagram)
+	if !ok || f.Type != framing.TypeHello {
+		return h, errHello
+	}
+	id, rest, ok := cutID(f.Header, framing.KeySourceID)
+	if !ok {
+		return h, errHello
+	}
+	cookie, rest, found := cutField(rest, framing.KeyCookie)
+	if found && (len(cookie) == 0 || len(cookie) > MaxCookie) || !found && len(datagram) < MinHello {
+		return h, errHello
+	}
+	p, rest, ok := cutPart(rest, f.Payload)
+	if !ok {
+		return h, errHello
+	}
+	return DatagramHello{SourceID: id, Cookie: cookie, part: p, block: rest, payload: f.Payload}, nil
+}
+
+// AppendRetry appends the WELCOME that asks the client of that id to send HELLO
+// again with the cookie, which has 1 to MaxCookie bytes. PROTOCOL §7.3.
+func AppendRetry(b []byte, client ConnID, cookie []byte) []byte {
+	if len(cookie) == 0 || len(cookie) > MaxCookie {
+		panic("BUG: cookie of the wrong length")
+	}
+	h := appendID(make([]byte, 0, 16+MaxCookie), framing.KeyPacket, client)
+	h = append(h, 1, byte(len(cookie)), framing.KeyCookie[0])
+	return appendRaw(b, framing.TypeWelcome, append(h, cookie...), nil)
+}
+
+// A DatagramServer answers the HELLO of one client whose cookie was right. The zero
+// value is ready to use.
+type DatagramServer struct {
+	Versions []uint64 // those it speaks; if empty, Version1
+
+	state  state
+	parts  assembly // of HELLO
+	hello  DatagramParams
+	result DatagramResult // complete but for what AppendWelcome knows
+	answer [][]byte       // WELCOME or ERR
+}
+
+// Receive takes a HELLO of this client, or a part of it. The outcomes are [Done]
+// once, when it is complete, and [Again] for a repetition after it was answered. An
+// error is an [*Error] that is to be told with [DatagramServer.Refuse]. Nothing of h
+// is kept.
+func (s *DatagramServer) Receive(h *DatagramHello) (Outcome, error) {
+	if s.state != stateStart {
+		// Of a HELLO in parts only the first one asks for the answer.
+		if s.answer != nil && h.part.offset == 0 {
+			return Again, nil
+		}
+		return Ignored, nil
+	}
+	block := h.block
+	if h.part.total > 0 {
+		if !s.parts.add(h.part, h.payload) {
+			return Taken, nil
+		}
+		block = s.parts.block()
+	}
+	s.state = stateFailed
+	if err := s.receive(h.SourceID, block); err != nil {
+		return Ignored, err
+	}
+	s.state = stateHalf
+	return Done, nil
+}
+
+func (s *DatagramServer) receive(from ConnID, block framing.RawHeader) error {
+	s.hello.SourceID = from
+	fs, err := scanDatagram(framing.TypeHello, block)
+	if err != nil {
+		return err
+	}
+	// The version comes first: one that is not ours may have other rules.
+	versions, err := fs.versions()
+	if err != nil {
+		return err
+	}
+	known := s.Versions
+	if len(known) == 0 {
+		known = []uint64{Version1}
+	}
+	version, err := chooseVersion(versions, known)
+	if err != nil {
+		return err
+	}
+	p, err := fs.params()
+	if err != nil {
+		return err
+	}
+	if p.Header, err = userHeader(block); err != nil {
+		return err
+	}
+	p.Versions, p.SourceID = versions, from
+	s.hello = p
+	s.result = DatagramResult{
+		Result: Result{
+			Version:        version,
+			PeerMaxFrame:   p.MaxFrame,
+			PeerMaxMessage: p.MaxMessage,
+			Checksum:       p.Checksum,
+			Idle:           p.Idle,
+			PeerHeader:     p.Header,
+		},
+		PeerID: from,
+		Peer:   p.limits(),
+		Stream: p.Stream,
+	}
+	return nil
+}
+
+// Hello returns what the client offers, after [Done].
+func (s *DatagramServer) Hello() *DatagramParams { return &s.hello }
+
+// Welcome accepts the client: it makes the answer, see [DatagramServer.Answer], and
+// returns what was agreed upon. The metadata is that of p, then extra. An error says
+// that they cannot be sent; the client is to be refused then.
+func (s *DatagramServer) Welcome(p DatagramParams, sessionID [16]byte, extra framing.Header) (DatagramResult, error) {
+	if s.state != stateHalf {
+		return DatagramResult{}, misuse("Welcome out of turn")
+	}
+	s.state = stateFailed
+	if err := p.checkDatagram(); err != nil {
+		return DatagramResult{}, err
+	}
+	r := s.result
+	r.SessionID = sessionID
+	r.Checksum = r.Checksum || p.Checksum
+	r.Idle = minNonZero(p.Idle, r.Idle)
+	p.Checksum = r.Checksum
+
+	h := make(framing.Header, 0, maxDatagramOwn+len(p.Header)+len(extra))
+	h = append(h, varintField(framing.KeyVersions, r.Version), framing.Field{Key: framing.KeySessionID, Value: string(sessionID[:])})
+	h = appendDatagramLimits(h, &p)
+	block, err := appendBlock(h, p.Header, extra)
+	if err != nil {
+		return DatagramResult{}, err
+	}
+	route := appendID(make([]byte, 0, 22), framing.KeyPacket, s.hello.SourceID)
+	route = appendID(route, framing.KeySourceID, p.SourceID)
+	s.answer = cut(nil, framing.TypeWelcome, route, block)
+	s.state = stateDone
+	return r, nil
+}
+
+// Refuse makes the answer an ERR, which must come in place of WELCOME. If metadata
+// is too much for it, it is left out. PROTOCOL §7.4.
+func (s *DatagramServer) Refuse(code framing.ErrorCode, reason string, header framing.Header) {
+	if s.state == stateDone || s.state == stateStart {
+		return
+	}
+	s.state = stateFailed
+	b, err := AppendRefusal(nil, s.hello.SourceID, code, reason, header)
+	if err != nil {
+		code = min(code, framing.MaxVarint)
+		if b, err = AppendRefusal(nil, s.hello.SourceID, code, reason, nil); err != nil {
+			panic("BUG: " + err.Error())
+		}
+	}
+	s.answer = [][]byte{b}
+}
+
+// Answer returns the datagrams to send now, and again whenever Receive says so. They
+// are not to be changed.
+func (s *DatagramServer) Answer() [][]byte { return s.answer }
