@@ -1,0 +1,219 @@
+package reliable
+
+import (
+	"math"
+	"time"
+)
+
+// What BBR's pacing and window are, in terms of the model (draft-ietf-ccwg-bbr §2.4).
+const (
+	bbrStartupPacing = 2.773
+	bbrStartupWindow = 2.0
+	bbrDrainPacing   = 0.5
+	bbrDownPacing    = 0.9
+	bbrUpPacing      = 1.25
+	bbrUpWindow      = 2.25
+	bbrWindow        = 2.0
+	bbrProbeRTT      = 0.5
+
+	bbrMinWindow = 4       // packets
+	maxWindow    = 1 << 30 // of any controller: more packets than that are never tracked
+)
+
+type bbrState uint8
+
+const (
+	bbrStartup bbrState = iota
+	bbrDrain
+	bbrDown
+	bbrCruise
+	bbrRefill
+	bbrUp
+	bbrRTT
+)
+
+var bbrNames = [...]string{"startup", "drain", "down", "cruise", "refill", "up", "probe rtt"}
+
+// bbr is a model-based controller in the line of BBR (draft-ietf-ccwg-bbr): it
+// measures the path's bandwidth and its round-trip time without a queue, and sends
+// at the former, with about their product in flight.
+//
+// It differs from the draft in what it makes of losses. The draft takes more than
+// 2 % in a round for congestion; here a round counts as congested if it lost far
+// more than the path loses anyhow, with a queue to be seen in the RTT, or if it lost
+// very much. See bbr_loss.go.
+//
+//	Startup --> Drain --> Down --> Cruise --> Refill --> Up --+
+//	   ^                   ^                              |   |
+//	   |                   +------------------------------+   |
+//	   +--------------- the path has become much faster ------+
+//
+// ProbeRTT comes between any two when no low RTT was seen for long.
+type bbr struct {
+	rate rateState
+	mtu  int
+	st   bbrState
+	rand uint64
+	cwnd int
+
+	bbrBandwidth
+	bbrDelay
+	bbrLoss
+	bbrCycle
+
+	extra bbrExtra
+}
+
+func newBBR(seed uint64) controller {
+	b := &bbr{rand: seed}
+	b.bwLo = math.Inf(1)
+	b.inflightLo = math.Inf(1)
+	b.inflightHi = math.Inf(1)
+	b.resetLossBase()
+	return b
+}
+
+// random returns a number in [0, 1) (splitmix64).
+func (b *bbr) random() float64 {
+	b.rand += 0x9e3779b97f4a7c15
+	z := b.rand
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return float64((z^z>>31)>>11) / (1 << 53)
+}
+
+func (b *bbr) mtuChanged(mtu int) {
+	if b.mtu == 0 {
+		b.cwnd = initialWindow(mtu)
+	}
+	b.mtu = mtu
+	b.cwnd = max(b.cwnd, b.minWindow())
+}
+
+func (b *bbr) minWindow() int { return bbrMinWindow * b.mtu }
+
+func (b *bbr) packetSent(now instant, p *ratePacket, size, inflight int) {
+	if inflight <= 0 {
+		b.restarted(now)
+	}
+	b.rate.packetSent(now, p, size, inflight)
+}
+
+func (b *bbr) appLimited(inflight int) { b.rate.appLimited(inflight) }
+
+func (b *bbr) acked(s *ackSample) {
+	rs := b.rate.acked(s)
+	b.updateLoss(s, &rs)
+	b.updateBandwidth(s, &rs)
+	b.extra.update(s, b.bw(), &rs, b.cwnd)
+	b.updateRTT(s)
+	b.updateCycle(s, &rs)
+	b.updateProbeRTT(s, &rs)
+	b.setWindow(s)
+}
+
+func (b *bbr) lost(s *ackSample) {
+	rs := b.rate.acked(s)
+	b.updateLoss(s, &rs)
+}
+
+// persistentCongestion leaves the least in flight. The model stays: what comes back
+// is most likely the same path. The window then doubles with each round.
+func (b *bbr) persistentCongestion(instant) {
+	b.cwnd = b.minWindow()
+	b.forgetRound()
+}
+
+func (b *bbr) spurious(_ instant, n int) { b.roundLost = max(b.roundLost-float64(n), 0) }
+
+// bw is the bandwidth to send at.
+func (b *bbr) bw() float64 { return min(b.maxBW(), b.bwLo) }
+
+// bdp is what the path holds at that bandwidth without a queue.
+func (b *bbr) bdp(bw float64) float64 { return bw * b.minRTT.Seconds() }
+
+// budget is what must be in flight beyond the product so that late timers, bursts and
+// ACKs in batches leave no gaps.
+func (b *bbr) budget() float64 {
+	return max(b.bw()*pacerSlack.Seconds(), float64(3*b.mtu)) + b.extra.max()
+}
+
+func (b *bbr) pacingGain() float64 {
+	switch b.st {
+	case bbrStartup:
+		return bbrStartupPacing
+	case bbrDrain:
+		return bbrDrainPacing
+	case bbrDown:
+		return bbrDownPacing
+	case bbrUp:
+		return bbrUpPacing
+	}
+	return 1
+}
+
+func (b *bbr) windowGain() float64 {
+	switch b.st {
+	case bbrStartup:
+		return bbrStartupWindow
+	case bbrUp:
+		return bbrUpWindow
+	case bbrRTT:
+		return bbrProbeRTT
+	}
+	return bbrWindow
+}
+
+// setWindow lets the window go to what the model wants. It grows by no more than
+// what was acknowledged.
+func (b *bbr) setWindow(s *ackSample) {
+	if b.minRTT == 0 || b.maxBW() == 0 {
+		b.cwnd += s.ackedLen
+		return
+	}
+	target := b.windowGain() * b.bdp(b.bw())
+	if b.st != bbrRTT {
+		target += b.budget()
+	}
+	grown := float64(b.cwnd) + float64(s.ackedLen)
+	if b.fullBW || b.st != bbrStartup {
+		grown = min(grown, target)
+	} else if float64(b.cwnd) >= target && b.rate.delivered >= int64(initialWindow(b.mtu)) {
+		grown = float64(b.cwnd) // Startup never shrinks it
+	}
+	grown = min(grown, b.bound())
+	b.cwnd = int(min(max(grown, float64(b.minWindow())), maxWindow))
+}
+
+// bound is what congestion has taught (draft-ietf-ccwg-bbr §5.6.4.5).
+func (b *bbr) bound() float64 {
+	switch b.st {
+	case bbrStartup, bbrDrain, bbrRefill, bbrUp:
+		return b.inflightHi
+	case bbrRTT:
+		return math.Inf(1)
+	}
+	return min(b.inflightHi*(1-bbrHeadroom), b.inflightLo)
+}
+
+func (b *bbr) window() int { return b.cwnd }
+
+func (b *bbr) pacingRate() float64 {
+	bw := b.bw()
+	if bw == 0 || math.IsInf(bw, 1) {
+		if b.minRTT == 0 {
+			return 0
+		}
+		return bbrStartupPacing * float64(b.cwnd) / b.minRTT.Seconds()
+	}
+	rate := b.pacingGain() * bw
+	if b.st == bbrStartup && !b.fullBW {
+		// A first sample may come from one packet.
+		rate = max(rate, bbrStartupPacing/2*float64(b.cwnd)/b.srtt.Seconds())
+	}
+	// So much that the least window passes in a round.
+	return max(rate, float64(b.minWindow())/max(b.srtt, time.Millisecond).Seconds()/4)
+}
+
+func (b *bbr) bandwidth() float64 { return b.maxBW() }
+func (b *bbr) state() string      { return bbrNames[b.st] }

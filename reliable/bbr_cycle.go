@@ -1,0 +1,172 @@
+package reliable
+
+import "time"
+
+const (
+	bbrFullGrowth = 1.25 // a round of Startup in which the bandwidth grows less found the end,
+	bbrFullRounds = 3    // if so many do
+
+	bbrProbeWait   = 800 * time.Millisecond // between probes for more bandwidth, and up to as much again by
+	bbrProbeRandom = 400 * time.Millisecond // chance, so that flows do not stay in step
+	bbrProbeRounds = 2                      // at least
+
+	bbrJumpRounds = 3   // rounds of Up in which the bandwidth grew
+	bbrJumpGrowth = 1.5 // by so much in all: the path has become faster, Startup finds out how much
+)
+
+// bbrCycle is where in the cycle the flow is.
+type bbrCycle struct {
+	fullBW    bool    // Startup has found the bandwidth
+	full      float64 // bandwidth at the last growth
+	fullCount int     // rounds without
+
+	entered    instant // this state
+	enterRound int64
+	probeBegin instant // when the wait for the next probe began
+	probeRound int64
+	wait       time.Duration
+	upBW       float64 // bandwidth when Up began
+	upLast     float64 // in the last round of it
+	afterUp    bool    // in Down: what is acknowledged was sent in Up
+	advance    bool    // in Down: a cycle of the filter has yet to begin
+	idle       bool    // nothing was in flight
+}
+
+func (b *bbr) enter(now instant, st bbrState) {
+	b.st = st
+	b.entered = now
+	b.enterRound = b.rate.rounds
+}
+
+// roundsIn returns how many round trips began in this state.
+func (b *bbr) roundsIn() int64 { return b.rate.rounds - b.enterRound }
+
+// restarted is called when the first packet goes out after nothing was in flight.
+func (b *bbr) restarted(now instant) {
+	b.extra.begin, b.extra.acked = now, 0
+	if b.st == bbrRTT && b.probeEnd != 0 && now >= b.probeEnd {
+		b.endProbeRTT(now)
+	}
+	if b.st == bbrRTT || now.sub(b.lowSeen) > bbrMinRTTWindow/2 {
+		b.lowSeen = now // nothing in flight is as good as a probe
+	}
+}
+
+func (b *bbr) updateCycle(s *ackSample, rs *rateSample) {
+	switch b.st {
+	case bbrStartup:
+		b.updateStartup(s, rs)
+	case bbrDrain:
+		if float64(s.inflight) <= b.bdp(b.bw())+b.budget()/2 || b.roundsIn() > 5 {
+			b.beginDown(s.now)
+			b.advance = false
+			b.enter(s.now, bbrCruise)
+		}
+	case bbrDown:
+		b.updateDown(s, rs)
+	case bbrCruise:
+		b.updateCruise(s)
+	case bbrRefill:
+		if b.roundsIn() > 1 {
+			b.enter(s.now, bbrUp)
+			b.upBW, b.upLast = b.maxBW(), b.maxBW()
+		}
+	case bbrUp:
+		b.updateUp(s, rs)
+	}
+}
+
+func (b *bbr) updateStartup(s *ackSample, rs *rateSample) {
+	if rs.round && !rs.appLimited {
+		if b.maxBW() >= b.full*bbrFullGrowth {
+			b.full, b.fullCount = b.maxBW(), 0
+		} else if b.fullCount++; b.fullCount >= bbrFullRounds {
+			b.fullBW = true
+		}
+	}
+	if b.fullBW {
+		b.enter(s.now, bbrDrain)
+	}
+}
+
+// startupLoss ends Startup when it overruns the path. at is what was in flight.
+func (b *bbr) startupLoss(at float64) {
+	if b.maxBW() == 0 {
+		return
+	}
+	b.fullBW = true
+	b.inflightHi = max(b.bdp(b.maxBW()), min(at, b.inflightHi), float64(b.minWindow()))
+}
+
+func (b *bbr) beginDown(now instant) {
+	b.enter(now, bbrDown)
+	b.resetLow()
+	b.afterUp, b.advance = true, true
+	b.probeBegin, b.probeRound = now, b.rate.rounds
+	b.wait = bbrProbeWait + time.Duration(b.random()*float64(bbrProbeRandom))
+}
+
+func (b *bbr) updateDown(s *ackSample, rs *rateSample) {
+	if rs.round && b.roundsIn() >= 2 {
+		b.afterUp = false
+	}
+	if b.advance && rs.round && b.roundsIn() >= 1 && !rs.appLimited {
+		b.advance = false
+		b.advanceBW()
+	}
+	if b.timeToProbe(s.now) {
+		b.beginRefill(s.now)
+		return
+	}
+	if b.roundsIn() >= 1 && float64(s.inflight) <= min(b.bdp(b.maxBW()), b.inflightHi*(1-bbrHeadroom)) {
+		b.enter(s.now, bbrCruise)
+	}
+}
+
+func (b *bbr) updateCruise(s *ackSample) {
+	if b.roundsIn() >= 1 {
+		b.afterUp = false
+	}
+	if b.timeToProbe(s.now) {
+		b.beginRefill(s.now)
+	}
+}
+
+func (b *bbr) timeToProbe(now instant) bool {
+	return now.sub(b.probeBegin) >= b.wait && b.rate.rounds-b.probeRound >= bbrProbeRounds
+}
+
+func (b *bbr) beginRefill(now instant) {
+	if b.advance {
+		b.advance = false
+		b.advanceBW()
+	}
+	b.afterUp = false
+	b.resetLow()
+	b.enter(now, bbrRefill)
+}
+
+// updateUp goes on while the bandwidth grows, and until the path is so full that it
+// would have shown that it can do more.
+func (b *bbr) updateUp(s *ackSample, rs *rateSample) {
+	if !rs.round {
+		return
+	}
+	if b.inflightHi < 4*b.bdp(b.maxBW()) && float64(rs.inflight) > 0.9*b.inflightHi {
+		b.inflightHi *= 1.15 // no congestion with that much: it was too low
+	}
+	if b.roundsIn() < 2 {
+		return
+	}
+	grew := b.maxBW() > b.upLast*1.1
+	b.upLast = b.maxBW()
+	if grew && !rs.appLimited {
+		if b.roundsIn() >= bbrJumpRounds && b.maxBW() > b.upBW*bbrJumpGrowth {
+			b.fullBW, b.full, b.fullCount = false, b.maxBW(), 0
+			b.inflightHi = max(b.inflightHi, 4*b.bdp(b.maxBW()))
+			b.enter(s.now, bbrStartup)
+		}
+		return
+	}
+	b.beginDown(s.now)
+}

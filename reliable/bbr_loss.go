@@ -1,0 +1,108 @@
+package reliable
+
+import "math"
+
+const (
+	bbrBeta       = 0.7
+	bbrHeadroom   = 0.15
+	bbrLossExcess = 0.02 // loss beyond the usual that is congestion, if there is a queue
+	bbrLossHard   = 0.20 // loss that is congestion in any case
+	bbrQueueSeen  = 1.06 // RTT over the smallest at which there is a queue
+	bbrSigmas     = 3    // so sure that it is more than the usual
+
+	bbrBasePackets = 50 // what is known of the usual loss at first: 1 % of so many packets
+	bbrBaseMemory  = 2000
+)
+
+// bbrLoss tells losses by congestion from others, and holds what congestion has
+// taught: the bounds of the model.
+//
+// Packets lost at random are lost whatever the RTT. So the loss of rounds in which
+// there was no queue is what the path loses anyhow; a round with a queue that loses
+// significantly more is congested. A policer or a very short buffer shows no queue:
+// there it takes bbrLossHard. That is no escape: the bandwidth is measured from what
+// arrives, so a steady loss by overload is at most what probing causes.
+type bbrLoss struct {
+	bwLo       float64 // bandwidth until the next probe
+	inflightLo float64 // bytes in flight until the next probe
+	inflightHi float64 // bytes in flight that are not too much in the long run
+
+	roundLost, roundAcked float64 // bytes in this round
+	lostInflight          float64 // sum over lost packets of what was in flight, weighted by size
+	base, baseSeen        float64 // packets lost, and sent, in rounds without a queue
+}
+
+func (b *bbr) resetLossBase() { b.base, b.baseSeen = 0.01*bbrBasePackets, bbrBasePackets }
+
+func (b *bbrLoss) forgetRound() { b.roundLost, b.roundAcked, b.lostInflight = 0, 0, 0 }
+
+// resetLow forgets what holds until the next probe.
+func (b *bbrLoss) resetLow() {
+	b.bwLo = math.Inf(1)
+	b.inflightLo = math.Inf(1)
+}
+
+func (b *bbr) updateLoss(s *ackSample, rs *rateSample) {
+	b.roundAcked += float64(s.ackedLen)
+	b.roundLost += float64(s.lostLen)
+	for i := range s.lost {
+		b.lostInflight += float64(s.lost[i].size) * float64(s.lost[i].inflight)
+	}
+	if !rs.round {
+		return
+	}
+	b.lastMin, b.roundMin = b.roundMin, 0
+	if b.roundLost > 0 && b.congested() {
+		b.congestion(s)
+	} else if b.queue() < bbrQueueSeen {
+		b.learnLoss()
+	}
+	b.forgetRound()
+}
+
+// congested reports whether the round that is over lost more than it should.
+func (b *bbr) congested() bool {
+	n := (b.roundAcked + b.roundLost) / float64(b.mtu)
+	lost := b.roundLost / float64(b.mtu)
+	p := min(b.base/b.baseSeen, 0.5)
+	usual := p*n + bbrSigmas*math.Sqrt(n*p*(1-p)) + 1
+	if lost <= usual {
+		return false
+	}
+	return lost > bbrLossHard*n || b.queue() >= bbrQueueSeen && lost > usual+bbrLossExcess*n
+}
+
+// learnLoss takes the round into account for what the path loses anyhow.
+func (b *bbr) learnLoss() {
+	b.base += b.roundLost / float64(b.mtu)
+	b.baseSeen += (b.roundAcked + b.roundLost) / float64(b.mtu)
+	if b.baseSeen > bbrBaseMemory {
+		b.base *= bbrBaseMemory / b.baseSeen
+		b.baseSeen = bbrBaseMemory
+	}
+	b.base = max(b.base, 0.001*b.baseSeen)
+}
+
+// congestion lowers the bounds (draft-ietf-ccwg-bbr §5.5.10).
+func (b *bbr) congestion(s *ackSample) {
+	at := b.lostInflight / b.roundLost
+	floor := bbrBeta * min(b.bdp(b.bw()), float64(b.cwnd))
+	switch b.st {
+	case bbrStartup:
+		b.startupLoss(at)
+		return
+	case bbrUp:
+		b.inflightHi = min(b.inflightHi, max(at, floor, float64(b.minWindow())))
+		b.beginDown(s.now)
+		return
+	case bbrRTT, bbrDrain, bbrRefill:
+		return
+	}
+	if b.afterUp {
+		// The losses of the probe that has ended.
+		b.inflightHi = min(b.inflightHi, max(at, floor, float64(b.minWindow())))
+		return
+	}
+	b.bwLo = max(b.bwRound, bbrBeta*b.bw())
+	b.inflightLo = max(bbrBeta*min(b.inflightLo, float64(b.cwnd)), float64(b.minWindow()))
+}
