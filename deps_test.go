@@ -22,6 +22,7 @@ var allowedImports = map[string][]string{
 	"internal/session":   {"framing"},
 	"internal/stream":    {"framing", "internal/handshake", "internal/session", "internal/carrier", "tlsvstp", "github.com/klauspost/compress/zstd"},
 	"internal/carrier":   {"golang.org/x/sys/unix"},
+	"internal/udpio":     {"golang.org/x/sys/unix"},
 	"internal/handshake": {"framing"},
 	"internal/crate":     {"framing"},
 	"internal/memconn":   {},
