@@ -26,6 +26,7 @@ var allowedImports = map[string][]string{
 	"internal/handshake": {"framing"},
 	"internal/crate":     {"framing"},
 	"internal/memconn":   {},
+	"internal/simnet":    {"github.com/pion/transport/v3", "github.com/pion/transport/v3/vnet", "github.com/pion/logging"},
 	"internal/endpoint":  {"framing", "reliable", "internal/crate", "internal/handshake", "internal/session", "internal/udpio"},
 	"tlsvstp":            {},
 	"framing":            {},
