@@ -8,6 +8,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"strconv"
 	"time"
 
 	"github.com/vstp-go/vstp/framing"
@@ -30,6 +31,15 @@ const (
 
 	DefaultMaxHandshakes = 1024
 	DefaultAcceptBacklog = 128
+
+	// On datagrams ("udp", "rudp" and their relatives).
+	DefaultDatagramAckTimeout = 2 * time.Second
+	DefaultMaxRetries         = 3
+	DefaultRetryDelay         = 100 * time.Millisecond
+	DefaultMaxRetryDelay      = 5 * time.Second
+	DefaultKeepAlive          = 15 * time.Second
+	DefaultIdleTimeout        = 60 * time.Second
+	DefaultMaxAssociations    = 65536
 )
 
 // A Checksum says whether frames carry a CRC32.
@@ -55,13 +65,36 @@ const (
 	CompressionZstd
 )
 
+// A CongestionControl decides how fast datagrams are sent.
+type CongestionControl uint8
+
+const (
+	// BBR models the path: its bandwidth and its shortest round trip. Random loss
+	// alone does not slow it down, and it does not fill queues.
+	BBR CongestionControl = iota
+	// CUBIC takes each loss for congestion, as most TCPs do. RFC 9438.
+	CUBIC
+)
+
+// String returns the name in lower case.
+func (c CongestionControl) String() string {
+	switch c {
+	case BBR:
+		return "bbr"
+	case CUBIC:
+		return "cubic"
+	}
+	return "CongestionControl(" + strconv.Itoa(int(c)) + ")"
+}
+
 // A Config holds the options of a connection, a Dialer or a listener. A nil
 // *Config is valid and means the defaults, as does the zero value of each field.
 // A Config must not be changed after it was passed to a function of this package;
 // it may be used by any number of connections and listeners. This package never
 // writes to it.
 type Config struct {
-	// TLS, if not nil, puts TLS 1.3 around everything. The ALPN protocol
+	// TLS, if not nil, puts TLS 1.3 around everything. On datagrams there is none
+	// yet: a TLS that is not nil is an error there, never ignored. The ALPN protocol
 	// "vstp/1" is added where it is missing, and a MinVersion below 1.3 is
 	// raised. A client whose Config has no ServerName takes the host it dials. A
 	// server needs a certificate, as in crypto/tls.
@@ -83,16 +116,19 @@ type Config struct {
 
 	// Legacy makes a client begin as the original Rust crate does: no HELLO, no
 	// WELCOME, only what the crate understands. For dialing servers of the crate;
-	// a server recognises clients of the crate without it.
+	// a server recognises clients of the crate without it. A PacketConn sends in
+	// this way to all peers that have not negotiated with it. There is no "rudp"
+	// with the crate.
 	Legacy bool
 
 	// Checksum and Compression say what this side asks for; see the types. The
-	// checksum is on if either side asks for it, compression if both do.
+	// checksum is on if either side asks for it, compression if both do. On
+	// datagrams there is no compression.
 	Checksum    Checksum
 	Compression Compression
 
 	// MaxFrameSize is the largest whole frame accepted from the peer, in bytes.
-	// If zero, 8 MiB. At least 64 KiB plus the largest header block.
+	// If zero, 8 MiB. At least 64 KiB plus the largest header block. Streams only.
 	MaxFrameSize int
 
 	// MaxMessageSize is the largest message accepted from the peer, in bytes of
@@ -104,15 +140,18 @@ type Config struct {
 	HandshakeTimeout time.Duration
 
 	// KeepAlive is how long nothing may come from the peer before a PING asks
-	// for a sign of life. If zero or negative, none is sent. Keep-alive needs a
-	// timer, and no goroutine.
+	// for a sign of life. If negative, none is sent. If zero, none on streams; on
+	// datagrams 15 s for what Dial and Accept return, and none for the peers of a
+	// PacketConn. Keep-alive needs a timer, and no goroutine.
 	KeepAlive time.Duration
 
 	// IdleTimeout ends the connection, with ErrIdleTimeout, when nothing came
-	// from the peer for so long. If zero or negative, never. The smaller of both
-	// sides' values counts. It does not run while received data waits for this
-	// side's application, nor while a Write waits for the peer's although its host
-	// still answers (as far as the operating system tells).
+	// from the peer for so long. If negative, never. If zero, never on streams,
+	// whose carrier notices by itself; on datagrams after 60 s. The smaller of both
+	// sides' values counts. On streams it does not run while received data waits
+	// for this side's application, nor while a Write waits for the peer's although
+	// its host still answers (as far as the operating system tells). A PacketConn
+	// forgets a peer after it, and finds it again with the next message.
 	IdleTimeout time.Duration
 
 	// Linger bounds how long Close waits for the carrier to take what Write
@@ -120,9 +159,54 @@ type Config struct {
 	// If zero, 5 s. If negative, Close waits for nothing.
 	Linger time.Duration
 
-	// AckTimeout bounds the wait for the ACK of a message sent with RequireAck
-	// where the context has no deadline. If zero, 10 s; if negative, none.
+	// AckTimeout bounds the wait for the ACK of a message sent with RequireAck.
+	// On streams: where the context has no deadline; if zero, 10 s; if negative,
+	// none. On datagrams it bounds one attempt: an attempt has failed when nothing
+	// of the message was acknowledged for so long; if zero, 2 s; if negative, no
+	// attempt fails. What is lost is sent again long before, as round trips tell.
 	AckTimeout time.Duration
+
+	// MaxRetries is how many attempts more a message with RequireAck gets on
+	// datagrams after the first one failed. Before each, it waits for RetryDelay,
+	// which doubles from time to time up to MaxRetryDelay. After the last one
+	// SendMessage returns ErrAckTimeout. If zero, 3, 100 ms and 5 s; if negative,
+	// no retries, no delay, no limit. These and AckTimeout mean what they mean in
+	// the crate's UdpConfig.
+	MaxRetries    int
+	RetryDelay    time.Duration
+	MaxRetryDelay time.Duration
+
+	// Reliable makes every message on datagrams be sent as with Message.Repair,
+	// those of Write and WriteTo too: it is repeated until it has arrived.
+	// RequireAck tells in addition that it has.
+	Reliable bool
+
+	// NoFragmentation refuses to send, with ErrMessageTooLarge, messages that do
+	// not fit one datagram. Larger ones can still be received.
+	NoFragmentation bool
+
+	// CongestionControl chooses the congestion controller on datagrams. If zero,
+	// BBR.
+	CongestionControl CongestionControl
+
+	// ReceiveWindow bounds, in bytes, what a peer on datagrams may have sent of a
+	// byte stream that the application has not read; it begins smaller and grows
+	// with use. If zero, 16 MiB.
+	ReceiveWindow int
+
+	// SendBuffer bounds, in bytes, how much of a byte stream Write takes ahead of
+	// the peer's acknowledgements on datagrams. If zero, it grows with the path up
+	// to 16 MiB.
+	SendBuffer int
+
+	// MaxDatagramSize bounds the datagrams that are sent and received, in bytes of
+	// UDP payload. If zero, as large as the path and the socket carry. At least
+	// 1200, at most 65507.
+	MaxDatagramSize int
+
+	// MaxAssociations is how many peers a socket knows at a time; further ones are
+	// refused with CodeOverload. If zero, 65536.
+	MaxAssociations int
 
 	// MaxHandshakes is how many unfinished handshakes a listener carries at a
 	// time. Beyond that, the oldest is given up. If zero, 1024.
@@ -149,12 +233,14 @@ type HelloInfo struct {
 
 	// Legacy says that the peer negotiated nothing: a client of the crate.
 	Legacy bool
+
+	// MessagesOnly says that the peer wants to exchange messages only, as those
+	// of "udp" do. It is false on streams and for "rudp".
+	MessagesOnly bool
 }
 
-// positive returns d, or 0 if it is negative, or def if it is zero.
-func positive(d, def time.Duration) time.Duration {
-	return max(0, cmp.Or(d, def))
-}
+// positive returns v, or 0 if it is negative, or def if it is zero.
+func positive[T int | time.Duration](v, def T) T { return max(0, cmp.Or(v, def)) }
 
 // maxHandshakes returns the limit of unfinished handshakes of a listener.
 func (c *Config) maxHandshakes() int {
@@ -239,26 +325,30 @@ func (c *Config) check(client bool) error {
 	return nil
 }
 
-// verifier adapts a VerifyHello hook.
+// verifier adapts a VerifyHello hook for streams.
 func verifier(hook func(context.Context, *HelloInfo) (Header, error)) func(context.Context, *stream.Session, *handshake.Hello) (Header, error) {
 	return func(ctx context.Context, s *stream.Session, h *handshake.Hello) (Header, error) {
-		info := &HelloInfo{
+		return verify(ctx, hook, &HelloInfo{
 			LocalAddr:  s.LocalAddr(),
 			RemoteAddr: s.RemoteAddr(),
 			Header:     h.Header,
 			Legacy:     h.Legacy,
 			TLS:        s.TLSState(),
-		}
-		extra, err := hook(ctx, info)
-		if err == nil && extra.HasReserved() {
-			err = ErrReservedKey
-		}
-		var refused *RefusedError
-		if errors.As(err, &refused) {
-			return nil, &session.Refusal{Reason: refused.Reason, Header: refused.Header}
-		}
-		return extra, err
+		})
 	}
+}
+
+// verify asks hook and makes its refusal one of the packages below.
+func verify(ctx context.Context, hook func(context.Context, *HelloInfo) (Header, error), info *HelloInfo) (Header, error) {
+	extra, err := hook(ctx, info)
+	if err == nil && extra.HasReserved() {
+		err = ErrReservedKey
+	}
+	var refused *RefusedError
+	if errors.As(err, &refused) {
+		return nil, &session.Refusal{Reason: refused.Reason, Header: refused.Header}
+	}
+	return extra, err
 }
 
 // newSessionID returns 128 random bits.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/vstp-go/vstp/framing"
 	"github.com/vstp-go/vstp/internal/handshake"
 	"github.com/vstp-go/vstp/internal/session"
 	"github.com/vstp-go/vstp/internal/stream"
@@ -31,19 +32,50 @@ var (
 // A deadline never damages the connection: a Write that it cuts short returns how
 // many bytes were accepted, all of which will be sent, and the connection works on
 // once the deadline is lifted, with TLS as well.
+//
+// A Conn of "udp" carries messages only: each Write sends one, without metadata, and
+// each Read returns the payload of one; what does not fit into p is dropped, as with
+// [net.UDPConn]. SendMessage and ReceiveMessage are the same with metadata. CloseWrite
+// ends such a Conn's messages.
 type Conn struct {
-	s            *stream.Session
+	s            connSession
 	network      string
 	laddr, raddr net.Addr
 }
 
-// newConn returns a Conn over conn. An empty network is that of conn's address.
-func newConn(conn net.Conn, network string, config *stream.Config) *Conn {
+// A connSession is what is underneath: a *stream.Session or an *endpoint.Session.
+// Its errors are those of package session.
+type connSession interface {
+	Handshake(ctx context.Context) error
+	Read(p []byte) (int, error)
+	Write(p []byte) (int, error)
+	ReadFrom(r io.Reader) (int64, error)
+	WriteTo(w io.Writer) (int64, error)
+	SendMessage(ctx context.Context, m *session.Message) error
+	ReceiveMessage(ctx context.Context) (*session.Message, error)
+	Ping(ctx context.Context) (time.Duration, error)
+	CloseWrite() error
+	Close() error
+	CloseWithError(code framing.ErrorCode, reason string) error
+	LocalAddr() net.Addr
+	RemoteAddr() net.Addr
+	SetReadDeadline(t time.Time) error
+	SetWriteDeadline(t time.Time) error
+	NetConn() net.Conn
+	Result() (handshake.Result, bool)
+	TLSState() *tls.ConnectionState
+	Stats() session.Stats
+}
+
+var _ connSession = (*stream.Session)(nil)
+
+// newConn returns a Conn over s. An empty network is that of its address.
+func newConn(s connSession, network string) *Conn {
 	c := &Conn{
-		s:       stream.New(conn, config),
+		s:       s,
 		network: network,
-		laddr:   addrOf(conn.LocalAddr()),
-		raddr:   addrOf(conn.RemoteAddr()),
+		laddr:   addrOf(s.LocalAddr()),
+		raddr:   addrOf(s.RemoteAddr()),
 	}
 	if network == "" {
 		c.network = c.laddr.Network()
@@ -71,26 +103,27 @@ func (unknownAddr) String() string  { return "unknown" }
 // ServerName must be set, or InsecureSkipVerify, as for [tls.Client].
 func Client(conn net.Conn, config *Config) *Conn {
 	c, _ := config.session(true, "") // a bad config is the error of Handshake
-	return newConn(conn, "", c)
+	return newConn(stream.New(conn, c), "")
 }
 
 // Server returns the server side of a connection over conn; see Client. TLS sessions
 // are resumed across all connections with the same config.TLS.
 func Server(conn net.Conn, config *Config) *Conn {
 	c, _ := config.session(false, "")
-	return newConn(conn, "", c)
+	return newConn(stream.New(conn, c), "")
 }
 
-// Read reads from the peer's byte stream. Bytes of a frame with a checksum are
-// returned once all of the frame has arrived and the checksum was found right, in
-// p itself if it has room. The error is io.EOF after the peer's CloseWrite or Close.
+// Read reads from the peer's byte stream. On streams, bytes of a frame with a
+// checksum are returned once all of the frame has arrived and the checksum was found
+// right, in p itself if it has room. The error is io.EOF after the peer's CloseWrite or Close.
 func (c *Conn) Read(p []byte) (int, error) {
 	n, err := c.s.Read(p)
 	return n, c.opError("read", err)
 }
 
-// Write writes to the byte stream. It returns when the carrier has taken all of
-// p, or with an error and the number of bytes that were accepted. It does not keep p.
+// Write writes to the byte stream. It returns when the carrier, or on datagrams the
+// send buffer, has taken all of p, or with an error and the number of bytes that were
+// accepted. It does not keep p.
 func (c *Conn) Write(p []byte) (int, error) {
 	n, err := c.s.Write(p)
 	return n, c.opError("write", err)
@@ -116,7 +149,8 @@ func (c *Conn) WriteTo(w io.Writer) (int64, error) {
 func (c *Conn) CloseWrite() error { return c.opError("close", c.s.CloseWrite()) }
 
 // Close closes the connection. What Write has accepted is sent; Close waits at most
-// Config.Linger for the carrier to take it, and returns ErrUnsent if it did not.
+// Config.Linger for the carrier to take it, on datagrams for the peer to have it, and
+// returns ErrUnsent if that was not enough.
 // Blocked calls return at once. Closing again returns nil.
 func (c *Conn) Close() error { return c.opError("close", c.s.Close()) }
 
@@ -164,31 +198,26 @@ func (c *Conn) Ping(ctx context.Context) (time.Duration, error) {
 
 // SendMessage sends m. Without m.RequireAck it returns when the carrier has taken
 // the message, or, when the write deadline or ctx cut it short, whatever of it the
-// peer will drop. With RequireAck it waits for the peer's ACK, for at most
-// Config.AckTimeout if ctx has no deadline. A message larger than the peer accepts
-// is refused at once with ErrMessageTooLarge. Large messages do not delay others,
-// nor the byte stream.
+// peer will drop. With RequireAck it waits for the peer's ACK; see Config.AckTimeout
+// for how long. A message larger than the peer accepts is refused at once with
+// ErrMessageTooLarge. Large messages do not delay others, nor the byte stream.
 func (c *Conn) SendMessage(ctx context.Context, m *Message) error {
-	return c.opError("send", noEOF(c.s.SendMessage(ctx, &session.Message{
-		Header:  m.Header,
-		Payload: m.Payload,
-		ReqAck:  m.RequireAck,
-	})))
+	return c.opError("send", noEOF(c.s.SendMessage(ctx, m.lower())))
 }
 
 // ReceiveMessage returns the next message, which belongs to the caller. After the
 // peer's CloseWrite or Close the error is io.EOF. When ctx or the read deadline
 // ends the wait nothing is lost.
 //
-// The byte stream and the messages share the carrier: ReceiveMessage gets past at
-// most 256 KiB of stream that nobody reads, and Read past at most 1,024 messages
-// or 4 MiB of them.
+// On streams, byte stream and messages share the carrier: ReceiveMessage gets past
+// at most 256 KiB of stream that nobody reads, and Read past at most 1,024 messages
+// or 4 MiB of them. On datagrams neither stops the other.
 func (c *Conn) ReceiveMessage(ctx context.Context) (*Message, error) {
 	m, err := c.s.ReceiveMessage(ctx)
 	if err != nil {
 		return nil, c.opError("receive", err)
 	}
-	return &Message{Header: m.Header, Payload: m.Payload, RequireAck: m.ReqAck}, nil
+	return liftMessage(m), nil
 }
 
 // noEOF keeps io.EOF from calls for which it is no orderly end.
@@ -199,8 +228,8 @@ func noEOF(err error) error {
 	return err
 }
 
-// NetConn returns the connection underneath. Reading from it or writing to it
-// corrupts this one.
+// NetConn returns the connection underneath, nil on datagrams. Reading from it or
+// writing to it corrupts this one.
 func (c *Conn) NetConn() net.Conn { return c.s.NetConn() }
 
 // ConnectionState is what the handshake agreed upon.
@@ -208,15 +237,15 @@ type ConnectionState struct {
 	// HandshakeComplete says that the fields below Carrier are valid.
 	HandshakeComplete bool
 
-	Network string // that of Dial or Listen: "tcp", "unix"
-	Carrier string // what moves the frames: "tcp", "unix", "tcp+tls", ...
+	Network string // that of Dial or Listen: "tcp", "unix", "udp", "rudp", ...
+	Carrier string // what moves the frames: "tcp", "unix", "tcp+tls", "udp", ...
 
 	Legacy         bool     // the peer negotiated nothing: the crate
 	SessionID      [16]byte // the same at both ends
 	PeerHeader     Header   // metadata of the peer's HELLO or WELCOME
 	Checksum       bool     // every frame has a CRC
 	Compression    Compression
-	MaxFrameSize   int           // the largest frame the peer accepts
+	MaxFrameSize   int           // the largest frame the peer accepts; 0 on datagrams
 	MaxMessageSize int           // the largest message the peer accepts
 	IdleTimeout    time.Duration // the smaller one of both sides, or 0
 

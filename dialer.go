@@ -5,16 +5,20 @@ import (
 	"net"
 	"strings"
 	"time"
+
+	"github.com/vstp-go/vstp/internal/stream"
 )
 
 // Dial connects to the address on the named network and runs the handshake, with
-// the default configuration. The networks are "tcp", "tcp4", "tcp6" and "unix";
-// addresses are as for [net.Dial], and where one names no port it is 6969. The
-// dynamic type of the net.Conn is always *Conn.
-func Dial(network, address string) (net.Conn, error) {
-	return (&Dialer{}).Dial(network, address)
-}
-
+// the default configuration. The networks are
+//
+//	tcp, tcp4, tcp6, unix   a byte stream
+//	rudp, rudp4, rudp6      a reliable byte stream on UDP
+//	udp, udp4, udp6         messages on UDP: each Write sends one, each Read gets one
+//
+// Addresses are as for [net.Dial]; where one names no port it is 6969. The dynamic
+// type of the net.Conn is always *Conn. Unlike net.Dial, Dial of "udp" talks to the
+// peer: it fails where none answers.
 // DialTimeout is Dial with a bound on the time that connecting and handshake take.
 func DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
 	return (&Dialer{NetDialer: &net.Dialer{Timeout: timeout}}).Dial(network, address)
@@ -27,7 +31,10 @@ type Dialer struct {
 	Config *Config
 
 	// NetDialer makes the carriers; nil means the zero net.Dialer. Its Timeout and
-	// Deadline bound the handshake too.
+	// Deadline bound the handshake too. On datagrams, Resolver, LocalAddr and
+	// FallbackDelay have their meaning, and Control or ControlContext is called with
+	// the local address: each connection has a socket of its own, which is not
+	// connected.
 	NetDialer *net.Dialer
 }
 
@@ -40,12 +47,17 @@ func (d *Dialer) Dial(network, address string) (net.Conn, error) {
 // both within ctx; see [Dial] for the networks. Once the connection is returned,
 // the end of ctx has no effect on it. Every error is a *net.OpError; if the server
 // has refused the client there is a *RefusedError in it.
+//
+// On datagrams, a host with several addresses is tried at all of them, the next one
+// 300 ms (net.Dialer.FallbackDelay, if set) after the one before or as soon as that
+// has failed; the first that answers is taken. Without a bound in ctx or NetDialer,
+// Config.HandshakeTimeout bounds each attempt.
 func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	nd := d.NetDialer
 	if nd == nil {
 		nd = &net.Dialer{}
 	}
-	if !isStream(network) {
+	if kindOf(network) != streamNetwork {
 		return nil, &net.OpError{Op: "dial", Net: network, Err: net.UnknownNetworkError(network)}
 	}
 	address, host := dialAddress(network, address)
@@ -59,7 +71,7 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 	if err != nil {
 		return nil, err
 	}
-	c := newConn(conn, network, config)
+	c := newConn(stream.New(conn, config), network)
 	if err := c.s.Handshake(ctx); err != nil {
 		conn.Close()
 		return nil, c.opError("dial", err)
@@ -79,15 +91,6 @@ func boundContext(ctx context.Context, nd *net.Dialer) (context.Context, context
 		return ctx, func() {}
 	}
 	return context.WithDeadline(ctx, limit)
-}
-
-// isStream reports whether network is a byte stream of the operating system.
-func isStream(network string) bool {
-	switch network {
-	case "tcp", "tcp4", "tcp6", "unix":
-		return true
-	}
-	return false
 }
 
 // dialAddress adds the default port to address if it names a host without a port,

@@ -35,9 +35,18 @@ var (
 	// ErrHandshakeTimeout ends a handshake that took too long. Timeout() is true.
 	ErrHandshakeTimeout = session.ErrHandshakeTimeout
 
-	// ErrAckTimeout is returned by SendMessage when no ACK came in time. The
-	// message may have been delivered. Timeout() is true.
+	// ErrAckTimeout is returned by SendMessage when no ACK came in time, on
+	// datagrams after all retries. The message may have been delivered. Timeout() is
+	// true.
 	ErrAckTimeout = session.ErrAckTimeout
+
+	// ErrExpired is returned by SendMessage when Message.Lifetime has ended before
+	// the message was sent, or on datagrams acknowledged. Timeout() is true.
+	ErrExpired = session.ErrExpired
+
+	// ErrReset ends a connection on datagrams that the peer does not know any more:
+	// it was restarted, or has given this side up.
+	ErrReset = session.ErrReset
 
 	// ErrTLSRequired tells that the other side speaks TLS and this one does not.
 	ErrTLSRequired = session.ErrTLSRequired

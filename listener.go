@@ -33,7 +33,7 @@ type ListenConfig struct {
 // Listen announces on the local network address; see the function [Listen]. ctx
 // bounds the resolution of the address, not the listener.
 func (lc *ListenConfig) Listen(ctx context.Context, network, address string) (net.Listener, error) {
-	if !isStream(network) {
+	if kindOf(network) != streamNetwork {
 		return nil, &net.OpError{Op: "listen", Net: network, Err: net.UnknownNetworkError(network)}
 	}
 	config, err := lc.Config.session(false, "")
@@ -149,7 +149,7 @@ func (l *Listener) isClosed() bool {
 // stalled. If all are finished and wait for Accept, begin waits too, and with it the
 // kernel's backlog.
 func (l *Listener) begin(conn net.Conn) {
-	c := newConn(conn, l.network, l.config)
+	c := newConn(stream.New(conn, l.config), l.network)
 	l.mu.Lock()
 	for !l.closed && l.halfOpen.Len()+l.delivering >= l.limit {
 		oldest := l.halfOpen.Front()
