@@ -19,6 +19,10 @@ import (
 // Addresses are as for [net.Dial]; where one names no port it is 6969. The dynamic
 // type of the net.Conn is always *Conn. Unlike net.Dial, Dial of "udp" talks to the
 // peer: it fails where none answers.
+func Dial(network, address string) (net.Conn, error) {
+	return (&Dialer{}).Dial(network, address)
+}
+
 // DialTimeout is Dial with a bound on the time that connecting and handshake take.
 func DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
 	return (&Dialer{NetDialer: &net.Dialer{Timeout: timeout}}).Dial(network, address)
