@@ -32,7 +32,6 @@ package crate
 
 import (
 	"errors"
-	"time"
 
 	"github.com/vstp-go/vstp/framing"
 )
@@ -68,15 +67,3 @@ type Result struct {
 
 	Drop Drop // why the datagram was of no use; 0 if it was of any
 }
-
-// A Retry is how often and when a message is sent again: after AckTimeout without
-// an ACK a pause of Delay, doubled each time up to MaxDelay, then the next attempt,
-// MaxRetries times.
-type Retry struct {
-	MaxRetries      int
-	AckTimeout      time.Duration
-	Delay, MaxDelay time.Duration
-}
-
-// DefaultRetry is that of the crate.
-var DefaultRetry = Retry{MaxRetries: 3, AckTimeout: 2 * time.Second, Delay: 100 * time.Millisecond, MaxDelay: 5 * time.Second}
