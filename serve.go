@@ -5,12 +5,8 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"sync"
 )
-
-// errDeadline is that of Accept.
-var errDeadline = os.ErrDeadlineExceeded
 
 // A MessageHandler is called by Serve for each message, one at a time for each
 // connection, in order. It may use c, for answers and beyond its return. Its error

@@ -1,0 +1,202 @@
+package vstp
+
+import (
+	"container/list"
+	"context"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/vstp-go/vstp/internal/stream"
+)
+
+// A streamSource takes connections from a net.Listener and runs their handshakes.
+type streamSource struct {
+	inner   net.Listener
+	network string
+	config  *stream.Config
+	limit   int // of connections that are not yet in ready
+	log     *slog.Logger
+
+	ready  chan *Conn    // handshake finished, not yet accepted
+	done   chan struct{} // closed by close
+	failed chan struct{} // closed when the socket accepts no more; err says why
+	err    error
+
+	mu         sync.Mutex
+	room       sync.Cond  // below limit again, or closed
+	halfOpen   *list.List // of *Conn in their handshake, oldest first
+	delivering int        // finished, waiting for room in ready
+	closed     bool
+}
+
+func newStreamSource(inner net.Listener, network string, config *Config, sc *stream.Config) *streamSource {
+	l := &streamSource{
+		inner:    inner,
+		network:  network,
+		config:   sc,
+		limit:    config.maxHandshakes(),
+		log:      config.logger(),
+		ready:    make(chan *Conn, config.acceptBacklog()),
+		done:     make(chan struct{}),
+		failed:   make(chan struct{}),
+		halfOpen: list.New(),
+	}
+	l.room.L = &l.mu
+	go l.acceptLoop()
+	return l
+}
+
+// Backoff after an error of the socket that may pass, such as no file descriptors.
+const (
+	minAcceptDelay = 5 * time.Millisecond
+	maxAcceptDelay = time.Second
+)
+
+// acceptLoop takes connections from the socket until it fails for good.
+func (l *streamSource) acceptLoop() {
+	defer close(l.failed)
+	delay := minAcceptDelay
+	for {
+		conn, err := l.inner.Accept()
+		if err == nil {
+			delay = minAcceptDelay
+			l.begin(conn)
+			continue
+		}
+		te, ok := err.(interface{ Temporary() bool })
+		if !ok || !te.Temporary() || l.isClosed() {
+			l.err = err
+			return
+		}
+		l.log.Warn("vstp: accept failed, trying again", "addr", l.inner.Addr(), "err", err, "delay", delay)
+		t := time.NewTimer(delay)
+		select {
+		case <-t.C:
+		case <-l.done:
+			t.Stop()
+		}
+		delay = min(2*delay, maxAcceptDelay)
+	}
+}
+
+func (l *streamSource) isClosed() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.closed
+}
+
+// begin starts the handshake of conn. At the limit, the oldest unfinished one makes
+// room: an honest client needs a round trip or two, so what is old is likely
+// stalled. If all are finished and wait for Accept, begin waits too, and with it the
+// kernel's backlog.
+func (l *streamSource) begin(conn net.Conn) {
+	c := newConn(stream.New(conn, l.config), l.network)
+	l.mu.Lock()
+	for !l.closed && l.halfOpen.Len()+l.delivering >= l.limit {
+		oldest := l.halfOpen.Front()
+		if oldest == nil {
+			l.room.Wait()
+			continue
+		}
+		old := l.halfOpen.Remove(oldest).(*Conn)
+		l.log.Warn("vstp: too many unfinished handshakes, gave up the oldest", "remote", old.raddr)
+		go old.s.Close()
+	}
+	if l.closed {
+		l.mu.Unlock()
+		conn.Close()
+		return
+	}
+	e := l.halfOpen.PushBack(c)
+	l.mu.Unlock()
+	go l.handshake(c, e)
+}
+
+// handshake runs c's handshake and hands c to accept.
+func (l *streamSource) handshake(c *Conn, e *list.Element) {
+	err := c.s.Handshake(context.Background())
+	l.mu.Lock()
+	l.halfOpen.Remove(e) // no effect if it has been removed
+	if err != nil || l.closed {
+		l.room.Signal()
+		l.mu.Unlock()
+		c.s.Close()
+		if err != nil {
+			l.log.Info("vstp: handshake failed", "remote", c.raddr, "err", publicError(err))
+		}
+		return
+	}
+	l.delivering++
+	l.mu.Unlock()
+	select {
+	case l.ready <- c:
+	case <-l.done:
+		c.s.Close()
+	}
+	l.mu.Lock()
+	l.delivering--
+	l.room.Signal()
+	l.mu.Unlock()
+	if l.isClosed() {
+		l.drain() // Close may have drained before c came
+	}
+}
+
+// drain closes what nobody will accept.
+func (l *streamSource) drain() {
+	for {
+		select {
+		case c := <-l.ready:
+			c.s.Close()
+		default:
+			return
+		}
+	}
+}
+
+func (l *streamSource) accept(ctx context.Context) (*Conn, error) {
+	if l.isClosed() {
+		return nil, net.ErrClosed
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	select {
+	case c := <-l.ready:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case <-l.failed:
+	}
+	select {
+	case c := <-l.ready: // those that came before the failure
+		return c, nil
+	default:
+		return nil, l.err
+	}
+}
+
+func (l *streamSource) close() error {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return nil
+	}
+	l.closed = true
+	close(l.done)
+	for e := l.halfOpen.Front(); e != nil; e = e.Next() {
+		go e.Value.(*Conn).s.Close()
+	}
+	l.room.Broadcast()
+	l.mu.Unlock()
+	err := l.inner.Close()
+	<-l.failed
+	l.drain()
+	return err
+}
+
+func (l *streamSource) addr() net.Addr { return l.inner.Addr() }
