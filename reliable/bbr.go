@@ -10,9 +10,7 @@ const (
 	bbrStartupPacing = 2.773
 	bbrStartupWindow = 2.0
 	bbrDrainPacing   = 0.5
-	bbrDownPacing    = 0.9
-	bbrUpPacing      = 1.25
-	bbrUpWindow      = 2.25
+	bbrDownPacing    = 0.8
 	bbrWindow        = 2.0
 	bbrProbeRTT      = 0.5
 
@@ -147,7 +145,7 @@ func (b *bbr) pacingGain() float64 {
 	case bbrDown:
 		return bbrDownPacing
 	case bbrUp:
-		return bbrUpPacing
+		return 1 + b.step
 	}
 	return 1
 }
@@ -157,7 +155,7 @@ func (b *bbr) windowGain() float64 {
 	case bbrStartup:
 		return bbrStartupWindow
 	case bbrUp:
-		return bbrUpWindow
+		return bbrWindow + b.step
 	case bbrRTT:
 		return bbrProbeRTT
 	}

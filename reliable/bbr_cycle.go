@@ -1,14 +1,26 @@
 package reliable
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 const (
 	bbrFullGrowth = 1.25 // a round of Startup in which the bandwidth grows less found the end,
 	bbrFullRounds = 3    // if so many do
 
-	bbrProbeWait   = 800 * time.Millisecond // between probes for more bandwidth, and up to as much again by
-	bbrProbeRandom = 400 * time.Millisecond // chance, so that flows do not stay in step
+	bbrProbeWait   = 500 * time.Millisecond // between probes for more bandwidth, and up to
+	bbrProbeRandom = 900 * time.Millisecond // that much more by chance, so that flows do not stay in step
 	bbrProbeRounds = 2                      // at least
+
+	// A probe goes beyond the model by bbrStep / cbrt(product in packets), within
+	// bounds: a flow with a small share takes larger steps than one with a large
+	// share, so that they come together.
+	bbrStep     = 1.8
+	bbrStepMin  = 0.08
+	bbrStepMax  = 0.5
+	bbrUpGrowth = 0.3 // share of the step that the bandwidth must grow by for Up to go on
+	bbrUpRounds = 5
 
 	bbrJumpRounds = 3   // rounds of Up in which the bandwidth grew
 	bbrJumpGrowth = 1.5 // by so much in all: the path has become faster, Startup finds out how much
@@ -27,6 +39,8 @@ type bbrCycle struct {
 	wait       time.Duration
 	upBW       float64 // bandwidth when Up began
 	upLast     float64 // in the last round of it
+	step       float64 // how far Up goes beyond the model
+	shared     bool    // the queue did not go away in this cycle
 	afterUp    bool    // in Down: what is acknowledged was sent in Up
 	advance    bool    // in Down: a cycle of the filter has yet to begin
 	idle       bool    // nothing was in flight
@@ -69,7 +83,9 @@ func (b *bbr) updateCycle(s *ackSample, rs *rateSample) {
 	case bbrRefill:
 		if b.roundsIn() > 1 {
 			b.enter(s.now, bbrUp)
-			b.upBW, b.upLast = b.maxBW(), b.maxBW()
+			b.upBW, b.upLast = b.bwRound, b.bwRound
+			b.step = bbrStep / math.Cbrt(max(b.bdp(b.maxBW())/float64(b.mtu), 1))
+			b.step = min(max(b.step, bbrStepMin), bbrStepMax)
 		}
 	case bbrUp:
 		b.updateUp(s, rs)
@@ -102,6 +118,7 @@ func (b *bbr) beginDown(now instant) {
 	b.enter(now, bbrDown)
 	b.resetLow()
 	b.afterUp, b.advance = true, true
+	b.cycleMin = b.srtt
 	b.probeBegin, b.probeRound = now, b.rate.rounds
 	b.wait = bbrProbeWait + time.Duration(b.random()*float64(bbrProbeRandom))
 }
@@ -110,9 +127,11 @@ func (b *bbr) updateDown(s *ackSample, rs *rateSample) {
 	if rs.round && b.roundsIn() >= 2 {
 		b.afterUp = false
 	}
-	if b.advance && rs.round && b.roundsIn() >= 1 && !rs.appLimited {
+	if b.advance && rs.round && b.roundsIn() >= 1 {
 		b.advance = false
-		b.advanceBW()
+		if !rs.appLimited {
+			b.advanceBW()
+		}
 	}
 	if b.timeToProbe(s.now) {
 		b.beginRefill(s.now)
@@ -124,7 +143,7 @@ func (b *bbr) updateDown(s *ackSample, rs *rateSample) {
 }
 
 func (b *bbr) updateCruise(s *ackSample) {
-	if b.roundsIn() >= 1 {
+	if b.roundsIn() >= 2 {
 		b.afterUp = false
 	}
 	if b.timeToProbe(s.now) {
@@ -137,12 +156,11 @@ func (b *bbr) timeToProbe(now instant) bool {
 }
 
 func (b *bbr) beginRefill(now instant) {
-	if b.advance {
-		b.advance = false
-		b.advanceBW()
-	}
 	b.afterUp = false
+	b.shared = b.cycleMin > b.minRTT+b.minRTT/16
 	b.resetLow()
+	b.advance = false
+	b.advanceBW()
 	b.enter(now, bbrRefill)
 }
 
@@ -152,14 +170,16 @@ func (b *bbr) updateUp(s *ackSample, rs *rateSample) {
 	if !rs.round {
 		return
 	}
+	raised := false
 	if b.inflightHi < 4*b.bdp(b.maxBW()) && float64(rs.inflight) > 0.9*b.inflightHi {
-		b.inflightHi *= 1.15 // no congestion with that much: it was too low
+		b.inflightHi *= 1 + b.step/2 // no congestion with that much: it was too low
+		raised = true
 	}
-	if b.roundsIn() < 2 {
+	if b.roundsIn() < 2 || raised && b.roundsIn() < bbrUpRounds {
 		return
 	}
-	grew := b.maxBW() > b.upLast*1.1
-	b.upLast = b.maxBW()
+	grew := b.bwRound > b.upLast*(1+bbrUpGrowth*b.step)
+	b.upLast = b.bwRound
 	if grew && !rs.appLimited {
 		if b.roundsIn() >= bbrJumpRounds && b.maxBW() > b.upBW*bbrJumpGrowth {
 			b.fullBW, b.full, b.fullCount = false, b.maxBW(), 0

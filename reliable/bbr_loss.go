@@ -3,12 +3,14 @@ package reliable
 import "math"
 
 const (
-	bbrBeta       = 0.7
-	bbrHeadroom   = 0.15
-	bbrLossExcess = 0.02 // loss beyond the usual that is congestion, if there is a queue
-	bbrLossHard   = 0.20 // loss that is congestion in any case
-	bbrQueueSeen  = 1.06 // RTT over the smallest at which there is a queue
-	bbrSigmas     = 3    // so sure that it is more than the usual
+	bbrBeta        = 0.7
+	bbrHeadroom    = 0.15
+	bbrHiBeta      = 0.85
+	bbrQueueMemory = 1000
+	bbrLossExcess  = 0.005 // loss beyond the usual that is congestion, if there is a queue
+	bbrLossHard    = 0.20  // loss that is congestion in any case
+	bbrQueueSeen   = 1.06  // RTT over the smallest at which there is a queue
+	bbrSigmas      = 3     // so sure that it is more than the usual
 
 	bbrBasePackets = 50 // what is known of the usual loss at first: 1 % of so many packets
 	bbrBaseMemory  = 2000
@@ -28,6 +30,7 @@ type bbrLoss struct {
 	inflightHi float64 // bytes in flight that are not too much in the long run
 
 	roundLost, roundAcked float64 // bytes in this round
+	queueLost, queueSent  float64 // packets in rounds with a queue, since the last congestion
 	lostInflight          float64 // sum over lost packets of what was in flight, weighted by size
 	base, baseSeen        float64 // packets lost, and sent, in rounds without a queue
 }
@@ -52,7 +55,7 @@ func (b *bbr) updateLoss(s *ackSample, rs *rateSample) {
 		return
 	}
 	b.lastMin, b.roundMin = b.roundMin, 0
-	if b.roundLost > 0 && b.congested() {
+	if b.congested() {
 		b.congestion(s)
 	} else if b.queue() < bbrQueueSeen {
 		b.learnLoss()
@@ -60,16 +63,29 @@ func (b *bbr) updateLoss(s *ackSample, rs *rateSample) {
 	b.forgetRound()
 }
 
-// congested reports whether the round that is over lost more than it should.
+// congested reports whether the round that is over, or the last rounds with a queue
+// together, lost more than they should.
 func (b *bbr) congested() bool {
 	n := (b.roundAcked + b.roundLost) / float64(b.mtu)
 	lost := b.roundLost / float64(b.mtu)
-	p := min(b.base/b.baseSeen, 0.5)
-	usual := p*n + bbrSigmas*math.Sqrt(n*p*(1-p)) + 1
-	if lost <= usual {
-		return false
+	if b.queue() >= bbrQueueSeen {
+		if b.queueSent > bbrQueueMemory {
+			b.queueLost *= bbrQueueMemory / b.queueSent
+			b.queueSent = bbrQueueMemory
+		}
+		b.queueLost += lost
+		b.queueSent += n
+		if lost > 0 && b.queueLost > b.usualLoss(b.queueSent)+bbrLossExcess*b.queueSent {
+			return true
+		}
 	}
-	return lost > bbrLossHard*n || b.queue() >= bbrQueueSeen && lost > usual+bbrLossExcess*n
+	return lost > bbrLossHard*n && lost > b.usualLoss(n)
+}
+
+// usualLoss returns how many of n packets may be lost without a reason.
+func (b *bbr) usualLoss(n float64) float64 {
+	p := min(b.base/b.baseSeen, 0.5)
+	return p*n + bbrSigmas*math.Sqrt(n*p*(1-p)) + 1
 }
 
 // learnLoss takes the round into account for what the path loses anyhow.
@@ -85,14 +101,15 @@ func (b *bbr) learnLoss() {
 
 // congestion lowers the bounds (draft-ietf-ccwg-bbr §5.5.10).
 func (b *bbr) congestion(s *ackSample) {
+	b.queueLost, b.queueSent = 0, 0
 	at := b.lostInflight / b.roundLost
-	floor := bbrBeta * min(b.bdp(b.bw()), float64(b.cwnd))
+	floor := max(bbrBeta*min(b.bdp(b.bw()), float64(b.cwnd)), float64(b.minWindow()))
 	switch b.st {
 	case bbrStartup:
 		b.startupLoss(at)
 		return
 	case bbrUp:
-		b.inflightHi = min(b.inflightHi, max(at, floor, float64(b.minWindow())))
+		b.probeLoss(at, floor)
 		b.beginDown(s.now)
 		return
 	case bbrRTT, bbrDrain, bbrRefill:
@@ -100,9 +117,18 @@ func (b *bbr) congestion(s *ackSample) {
 	}
 	if b.afterUp {
 		// The losses of the probe that has ended.
-		b.inflightHi = min(b.inflightHi, max(at, floor, float64(b.minWindow())))
+		b.probeLoss(at, floor)
 		return
 	}
+	b.inflightHi = max(floor, min(b.inflightHi, at)*bbrBeta)
 	b.bwLo = max(b.bwRound, bbrBeta*b.bw())
 	b.inflightLo = max(bbrBeta*min(b.inflightLo, float64(b.cwnd)), float64(b.minWindow()))
+}
+
+func (b *bbr) probeLoss(at, floor float64) {
+	at = min(b.inflightHi, at)
+	if b.shared {
+		at *= bbrHiBeta
+	}
+	b.inflightHi = max(at, floor)
 }

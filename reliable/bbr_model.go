@@ -54,6 +54,7 @@ type bbrDelay struct {
 	resume    int     // window before ProbeRTT
 	roundMin  time.Duration
 	lastMin   time.Duration // smallest RTT of the last round
+	cycleMin  time.Duration // smallest RTT since Down began
 }
 
 func (b *bbr) updateRTT(s *ackSample) {
@@ -66,6 +67,7 @@ func (b *bbr) updateRTT(s *ackSample) {
 	if b.roundMin == 0 || s.rtt < b.roundMin {
 		b.roundMin = s.rtt
 	}
+	b.cycleMin = min(b.cycleMin, s.rtt)
 	if b.minRTT == 0 || s.rtt <= b.minRTT+b.minRTT/16 {
 		b.lowSeen = s.now
 	}
