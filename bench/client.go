@@ -21,6 +21,10 @@ func runClient(s *spec, c *contender, e *env) (v values, hold any, err error) {
 		v, err = clientRoundTrips(s, c, e)
 	case "allocs":
 		v, err = clientAllocs(s, c, e)
+	case "message":
+		v, err = clientMessages(s, c, e)
+	case "link":
+		return clientLink(s, c, e)
 	case "dials":
 		v, err = clientDials(s, c, e)
 	case "idle":

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -54,12 +55,25 @@ type contender struct {
 	what string // one line for the tables
 	base string // the contender it is built upon, for ratios; "" for none
 
+	// bases, if not nil, names the base for each kind of test instead: "bulk" and "rr",
+	// which count for their fine tests too, "message".
+	bases map[string]string
+
 	// tests names the tests it takes part in; nil means all of bulk, rr and dials.
 	tests []string
 
 	// idleConns limits the connections of the idle test, where a dial costs a
 	// lot. Zero means no limit.
 	idleConns int
+
+	// maxSize is the largest request of a round trip. Zero means no limit.
+	maxSize int
+
+	// probe, if not nil, finds out whether the contender can be measured at all.
+	probe func() error
+
+	// ports returns how messages travel over a stream. If nil, with a length in front.
+	ports func(s stream) messagePort
 
 	listen func(e *env, host string) (acceptor, error)
 	dial   func(e *env, addr string) (stream, error)
@@ -72,7 +86,7 @@ type contender struct {
 var commonTests = []string{"bulk", "rr", "dials"}
 
 // Streams of which allocations and memory are worth a comparison take part in these too.
-var coreTests = []string{"bulk", "fine-bulk", "rr", "fine-rr", "dials", "allocs", "idle"}
+var coreTests = []string{"bulk", "fine-bulk", "rr", "fine-rr", "message", "dials", "allocs", "idle"}
 
 func (c *contender) has(test string) bool {
 	tests := c.tests
@@ -80,6 +94,30 @@ func (c *contender) has(test string) bool {
 		tests = commonTests
 	}
 	return slices.Contains(tests, test)
+}
+
+// baseOf returns the base for a test; "" if there is none.
+func (c *contender) baseOf(test string) string {
+	if c.bases == nil {
+		return c.base
+	}
+	return c.bases[strings.TrimPrefix(test, "fine-")]
+}
+
+// fits reports whether the contender can do a test with this size.
+func (c *contender) fits(test string, size int) bool {
+	return c.maxSize == 0 || !strings.HasSuffix(test, "rr") || size <= c.maxSize
+}
+
+// unavailable returns why the contender cannot be measured, or nil.
+func (c *contender) unavailable() error {
+	if c.probe == nil {
+		return nil
+	}
+	if err := c.probe(); err != nil {
+		return fmt.Errorf("unavailable: %w", err)
+	}
+	return nil
 }
 
 func (c *contender) open(e *env, addr string) (exchanger, error) {
@@ -102,6 +140,9 @@ func contenders() []*contender {
 		yamuxContender(),
 		http1Contender(), http2Contender(), http2StreamContender(),
 		grpcContender(), grpcStreamContender(),
+		udpContender(), vstpUDPContender(),
+		quicContender(), kcpContender(), vstpRUDPNoCRCContender(), vstpRUDPContender(),
+		tcpCongestionContender("cubic"), tcpCongestionContender("bbr"),
 	}
 }
 
@@ -200,8 +241,27 @@ func tcpAgainContender() *contender {
 	c.name = "tcp-again"
 	c.what = "tcp once more; its ratios are the noise of the run"
 	c.base = "tcp"
-	c.tests = []string{"bulk", "fine-bulk", "rr", "fine-rr", "dials"}
+	c.tests = []string{"bulk", "fine-bulk", "rr", "fine-rr", "message", "dials"}
 	return c
+}
+
+// tcpCongestionContender is tcp with a congestion control of its own, for links.
+func tcpCongestionContender(name string) *contender {
+	return &contender{
+		name: "tcp-" + name, what: "net.TCPConn, congestion control " + name, tests: []string{"link"},
+		listen: func(_ *env, host string) (acceptor, error) {
+			lc := net.ListenConfig{Control: congestionControl(name)}
+			ln, err := lc.Listen(context.Background(), "tcp", net.JoinHostPort(host, "0"))
+			if err != nil {
+				return nil, err
+			}
+			return netAcceptor{ln}, nil
+		},
+		dial: func(_ *env, addr string) (stream, error) {
+			d := net.Dialer{Control: congestionControl(name)}
+			return d.Dial("tcp", addr)
+		},
+	}
 }
 
 func unixContender() *contender {

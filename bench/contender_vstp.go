@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"net"
+	"slices"
+	"time"
 
 	"github.com/vstp-go/vstp"
 )
@@ -40,7 +43,7 @@ func noCRC(*env, bool) *vstp.Config { return &vstp.Config{Checksum: vstp.Checksu
 
 func vstpOver(name, what, base, network string, config func(e *env, server bool) *vstp.Config) *contender {
 	return &contender{
-		name: name, what: what, base: base, tests: coreTests,
+		name: name, what: what, base: base, tests: coreTests, ports: vstpPort,
 		listen: func(e *env, host string) (acceptor, error) {
 			addr := host + ":0"
 			if network == "unix" {
@@ -61,4 +64,110 @@ func vstpOver(name, what, base, network string, config func(e *env, server bool)
 			return d.Dial(network, addr)
 		},
 	}
+}
+
+// rudpBases are what a stream over datagrams has to show itself beside.
+var rudpBases = map[string]string{"bulk": "quic", "message": "quic", "rr": "udp"}
+
+func vstpRUDPContender() *contender {
+	return rudpOver("vstp-rudp", "vstp stream over UDP, CRC on (the default)",
+		func(*env, bool) *vstp.Config { return nil })
+}
+
+func vstpRUDPNoCRCContender() *contender {
+	return rudpOver("vstp-rudp-nocrc", "vstp stream over UDP, CRC off", noCRC)
+}
+
+func rudpOver(name, what string, config func(e *env, server bool) *vstp.Config) *contender {
+	c := vstpOver(name, what, "", "rudp", config)
+	c.tests = append(slices.Clone(coreTests), "link")
+	c.bases = rudpBases
+	c.probe = func() error {
+		lc := vstp.ListenConfig{}
+		ln, err := lc.Listen(context.Background(), "rudp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		return ln.Close()
+	}
+	return c
+}
+
+// vstpUDPContender sends messages between a dialed connection and a net.PacketConn.
+func vstpUDPContender() *contender {
+	c := &contender{
+		name: "vstp-udp", what: "vstp messages over UDP, Dial to ListenPacket",
+		tests: []string{"rr", "fine-rr", "message"},
+		bases: rudpBases,
+		listen: func(_ *env, host string) (acceptor, error) {
+			pc, err := listenPacket(host + ":0")
+			if err != nil {
+				return nil, err
+			}
+			return newPacketAcceptor(&packetStream{PacketConn: pc}, pc.LocalAddr()), nil
+		},
+		dial:  func(_ *env, addr string) (stream, error) { return vstp.Dial("udp", addr) },
+		ports: vstpPort,
+	}
+	c.probe = func() error {
+		pc, err := listenPacket("127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		return pc.Close()
+	}
+	return c
+}
+
+// listenPacket calls ListenPacket of a vstp that has it.
+func listenPacket(addr string) (net.PacketConn, error) {
+	lc, ok := any(&vstp.ListenConfig{}).(interface {
+		ListenPacket(ctx context.Context, network, address string) (net.PacketConn, error)
+	})
+	if !ok {
+		return nil, net.UnknownNetworkError("udp")
+	}
+	return lc.ListenPacket(context.Background(), "udp", addr)
+}
+
+// A vstpMessages sends with RequireAck.
+type vstpMessages struct {
+	conn    *vstp.Conn
+	receive func(context.Context) (*vstp.Message, error)
+}
+
+// vstpPort returns the messages of a connection, or of a socket.
+func vstpPort(s stream) messagePort {
+	if conn, ok := s.(*vstp.Conn); ok {
+		return &vstpMessages{conn: conn, receive: conn.ReceiveMessage}
+	}
+	pc := s.(*packetStream).PacketConn.(interface {
+		ReceiveMessage(context.Context) (*vstp.Message, net.Addr, error)
+	})
+	return &vstpMessages{receive: func(ctx context.Context) (*vstp.Message, error) {
+		m, _, err := pc.ReceiveMessage(ctx)
+		return m, err
+	}}
+}
+
+// Send waits at most a minute for the acknowledgement.
+func (v *vstpMessages) Send(p []byte) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	return v.conn.SendMessage(ctx, &vstp.Message{Payload: p, RequireAck: true})
+}
+
+func (v *vstpMessages) Receive() ([]byte, error) {
+	m, err := v.receive(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	return m.Payload, nil
+}
+
+// vstpRetransmitted returns the share of packets with something in them that was sent
+// before.
+func vstpRetransmitted(c *vstp.Conn) float64 {
+	stats := c.Stats()
+	return share(stats.PacketsRetransmitted, stats.PacketsSent)
 }

@@ -10,7 +10,7 @@ import (
 func yamuxContender() *contender {
 	return &contender{
 		name: "yamux", what: "one yamux stream over TCP", base: "tcp",
-		tests: []string{"bulk", "fine-bulk", "rr", "fine-rr", "dials", "idle"},
+		tests: []string{"bulk", "fine-bulk", "rr", "fine-rr", "message", "dials", "idle"},
 		listen: func(_ *env, host string) (acceptor, error) {
 			ln, err := listenTCP(host)
 			if err != nil {

@@ -16,10 +16,15 @@ import (
 	"time"
 )
 
+// defaultBase is what all contenders are compared to.
+const defaultBase = "tcp"
+
 // A group is one test of one size: the contenders that are measured in turn.
 type group struct {
-	ID      string // such as bulk-65536
-	Spec    spec   `json:"-"`
+	ID      string    // such as bulk-65536
+	Spec    spec      `json:"-"`
+	Base    string    // the contender to which all others are compared
+	Link    *linkSpec `json:",omitempty"`
 	Rounds  int
 	Rows    []*row
 	Steal   float64 // share of all CPU time that the hypervisor took, in percent
@@ -30,6 +35,7 @@ type group struct {
 // A row is a contender's part in a group.
 type row struct {
 	Contender string
+	Flows     []string `json:",omitempty"` // of a test over a link, several contenders at once
 	Error     string   `json:",omitempty"` // it failed, and sat out the rest
 	Rounds    []values // nil for a round without figures
 	Median    values
@@ -45,6 +51,8 @@ func (s *spec) groupID() string {
 			return "idle-reader"
 		}
 		return "idle"
+	case "link":
+		return "link"
 	}
 	return fmt.Sprintf("%s-%d", s.Test, s.Size)
 }
@@ -58,7 +66,7 @@ func (s *spec) id() string {
 }
 
 func newGroup(s spec, names []string, rounds int) *group {
-	g := &group{ID: s.groupID(), Spec: s, Rounds: rounds}
+	g := &group{ID: s.groupID(), Spec: s, Base: defaultBase, Rounds: rounds}
 	for _, name := range names {
 		g.Rows = append(g.Rows, &row{Contender: name})
 	}
@@ -101,7 +109,7 @@ func (c *controller) close() { os.RemoveAll(c.dir) }
 
 func (c *controller) runGroup(ctx context.Context, g *group) error {
 	start, stat := time.Now(), readCPUStat()
-	if strings.HasSuffix(g.Spec.Test, "rr") && c.options.spin {
+	if (strings.HasSuffix(g.Spec.Test, "rr") || g.Link != nil) && c.options.spin {
 		s := spec{Role: "spin", GiveUp: time.Hour}
 		w, err := startWorker(ctx, &s, nil)
 		if err != nil {
@@ -137,7 +145,7 @@ func (c *controller) runRounds(ctx context.Context, g *group) error {
 			if r.Error != "" {
 				continue
 			}
-			v, err := c.runCell(ctx, g.Spec, r.Contender)
+			v, err := c.runRow(ctx, g, r, round)
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -155,6 +163,14 @@ func (c *controller) runRounds(ctx context.Context, g *group) error {
 	return nil
 }
 
+// runRow measures one contender, or several over a link, once.
+func (c *controller) runRow(ctx context.Context, g *group, r *row, round int) (values, error) {
+	if g.Link != nil {
+		return c.runLink(ctx, g, r, round)
+	}
+	return c.runCell(ctx, g.Spec, r.Contender)
+}
+
 // runFine measures all contenders of g in one pair of processes.
 func (c *controller) runFine(ctx context.Context, g *group) error {
 	got, _, err := c.runPair(ctx, g.Spec)
@@ -162,6 +178,9 @@ func (c *controller) runFine(ctx context.Context, g *group) error {
 		return ctx.Err()
 	}
 	for _, r := range g.Rows {
+		if r.Error != "" {
+			continue // it did not take part
+		}
 		if err != nil {
 			r.Error = err.Error()
 			continue
@@ -184,6 +203,10 @@ func (c *controller) progress(g *group, round int, r *row, v values) {
 	case r.Error != "":
 	case g.Spec.Test == "bulk":
 		what = fmt.Sprintf("%.0f MB/s", v["mbps"])
+	case g.Spec.Test == "message":
+		what = fmt.Sprintf("%.0f ms", v["ms"])
+	case g.Link != nil:
+		what = linkProgress(r, v)
 	case g.Spec.Test == "rr":
 		what = fmt.Sprintf("p50 %.1f us", v["p50"])
 	case g.Spec.Test == "dials":
@@ -214,7 +237,7 @@ func (c *controller) runCell(ctx context.Context, s spec, name string) (values, 
 		v["server."+k] = x
 	}
 	switch s.Test {
-	case "bulk":
+	case "bulk", "message":
 		v["cpu.both"] = v["cpu"] + v["server.cpu"]
 		if v["total"] != v["server.total"] {
 			return nil, fmt.Errorf("%.0f bytes were written and %.0f read", v["server.total"], v["total"])
@@ -281,14 +304,27 @@ type worker struct {
 
 // start starts a server or a client, under the command of -wrap if there is one.
 func (c *controller) start(ctx context.Context, s *spec) (*worker, error) {
+	return startWorker(ctx, s, c.wrap(s))
+}
+
+func (c *controller) wrap(s *spec) []string {
 	var wrap []string
 	for f := range strings.FieldsSeq(c.options.wrap) {
 		wrap = append(wrap, strings.ReplaceAll(f, "%", s.id()+"-"+s.Role))
 	}
-	return startWorker(ctx, s, wrap)
+	return wrap
 }
 
 func startWorker(ctx context.Context, s *spec, wrap []string) (*worker, error) {
+	w, err := newWorker(ctx, s, wrap)
+	if err != nil {
+		return nil, err
+	}
+	return w, w.cmd.Start()
+}
+
+// newWorker prepares a worker that is yet to be started.
+func newWorker(ctx context.Context, s *spec, wrap []string) (*worker, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -311,7 +347,7 @@ func startWorker(ctx context.Context, s *spec, wrap []string) (*worker, error) {
 	}
 	w.lines = bufio.NewScanner(stdout)
 	w.lines.Buffer(nil, 64<<20) // a fine test returns all its rounds in one line
-	return w, w.cmd.Start()
+	return w, nil
 }
 
 // read waits for the next line of the worker.

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -23,6 +24,12 @@ import (
 type options struct {
 	only, tests       []string
 	sizes, rrSizes    []int
+	messageSizes      []int
+	base              string
+	links             []*linkSpec
+	flows             [][]string
+	stagger           time.Duration
+	seed              uint64
 	rounds, fine      int
 	duration          time.Duration
 	idle, idleRounds  int
@@ -34,7 +41,7 @@ type options struct {
 }
 
 // allTests are the tests in the order in which they run.
-var allTests = []string{"fine-bulk", "bulk", "fine-rr", "rr", "allocs", "dials", "idle"}
+var allTests = []string{"fine-bulk", "bulk", "fine-rr", "rr", "message", "allocs", "dials", "idle"}
 
 func main() {
 	if text := os.Getenv(workerEnv); text != "" {
@@ -54,7 +61,7 @@ func run(args []string) error {
 	if err != nil || o == nil {
 		return err
 	}
-	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
 	c, err := newController(o)
 	if err != nil {
@@ -62,13 +69,19 @@ func run(args []string) error {
 	}
 	defer c.close()
 	res := newResult(args)
-	for _, test := range o.tests {
-		for _, g := range o.groups(test) {
-			if err := c.runGroup(ctx, g); err != nil {
-				return err
-			}
-			res.Groups = append(res.Groups, g)
+	groups := o.linkGroups()
+	if len(o.links) == 0 {
+		for _, test := range o.tests {
+			groups = append(groups, o.groups(test)...)
 		}
+	} else if err := canLink(); err != nil {
+		return err
+	}
+	for _, g := range groups {
+		if err := c.runGroup(ctx, g); err != nil {
+			return err
+		}
+		res.Groups = append(res.Groups, g)
 	}
 	res.finish()
 	report := res.markdown()
@@ -95,6 +108,8 @@ func parseFlags(args []string) (*options, error) {
 		o              options
 		only, tests    string
 		sizes, rrSizes string
+		messageSizes   string
+		flows          string
 		seconds        float64
 		list           bool
 	)
@@ -102,9 +117,15 @@ func parseFlags(args []string) (*options, error) {
 	fs.StringVar(&tests, "tests", strings.Join(allTests, ","), "comma-separated tests")
 	fs.StringVar(&sizes, "sizes", "65536", "comma-separated sizes of a Write in the bulk test")
 	fs.StringVar(&rrSizes, "rr-sizes", "64,65536", "comma-separated sizes of a request and its answer")
+	fs.StringVar(&messageSizes, "message-sizes", "100000000", "comma-separated sizes of a message")
+	fs.StringVar(&o.base, "base", defaultBase, "the contender to which all others are compared")
+	fs.Func("link", "measure over an emulated `link` instead, such as 100mbit,40ms,loss=1%,queue=1bdp; may be repeated; all: those of the report (Linux, root)", o.addLink)
+	fs.StringVar(&flows, "flows", "", "comma-separated sets of contenders that share the link, each as vstp-rudp+tcp-cubic")
+	fs.DurationVar(&o.stagger, "stagger", 0, "how much later each flow of a set begins; measured is when all run")
+	fs.Uint64Var(&o.seed, "seed", 1, "what is lost on the link follows from this and the round")
 	fs.IntVar(&o.rounds, "rounds", 5, "rounds of each test; all contenders take turns in each")
 	fs.IntVar(&o.fine, "fine", 100, "rounds of the fine tests, in each of which a contender has about 40 ms")
-	fs.Float64Var(&seconds, "seconds", 1, "seconds for one contender in one round")
+	fs.Float64Var(&seconds, "seconds", 1, "seconds for one contender in one round (default over a link 10)")
 	fs.IntVar(&o.idle, "idle", 10000, "connections of the idle test; contenders with TLS are content with 2,000")
 	fs.IntVar(&o.idleRounds, "idle-rounds", 1, "rounds of the idle test")
 	fs.IntVar(&o.allocs, "allocs", 5000, "round trips of the allocs test")
@@ -123,32 +144,53 @@ func parseFlags(args []string) (*options, error) {
 	}
 	if list {
 		for _, c := range contenders() {
-			fmt.Printf("%-16s %s\n", c.name, c.what)
+			what := c.what
+			if err := c.unavailable(); err != nil {
+				what += " (" + err.Error() + ")"
+			}
+			fmt.Printf("%-16s %s\n", c.name, what)
 		}
 		fmt.Println("tests:", strings.Join(allTests, " "))
+		fmt.Println("over a link:", strings.Join(linkContenders(), " "))
 		return nil, nil
+	}
+	if len(o.links) > 0 && !isSet(fs, "seconds") {
+		seconds = 10
 	}
 	o.duration = time.Duration(seconds * float64(time.Second))
 	if o.duration <= 0 || o.rounds < 1 || o.idleRounds < 1 || o.idle < 1 || o.allocs < 1 || o.fine < 1 {
 		return nil, errors.New("seconds, rounds and counts must be positive")
 	}
 	o.only, o.tests = splitList(only), splitList(tests)
-	for _, name := range o.only {
+	for _, name := range append(slices.Clone(o.only), o.base) {
 		if contenderNamed(name) == nil {
 			return nil, fmt.Errorf("no contender %q; -list shows them", name)
 		}
+	}
+	if err := o.setFlows(flows); err != nil {
+		return nil, err
 	}
 	for _, name := range o.tests {
 		if !slices.Contains(allTests, name) {
 			return nil, fmt.Errorf("no test %q; there are %s", name, strings.Join(allTests, ", "))
 		}
 	}
-	var err error
-	if o.sizes, err = splitSizes(sizes); err != nil {
-		return nil, err
+	for _, list := range []struct {
+		sizes *[]int
+		text  string
+	}{{&o.sizes, sizes}, {&o.rrSizes, rrSizes}, {&o.messageSizes, messageSizes}} {
+		var err error
+		if *list.sizes, err = splitSizes(list.text); err != nil {
+			return nil, err
+		}
 	}
-	o.rrSizes, err = splitSizes(rrSizes)
-	return &o, err
+	return &o, nil
+}
+
+// isSet reports whether a flag was given.
+func isSet(fs *flag.FlagSet, name string) (set bool) {
+	fs.Visit(func(f *flag.Flag) { set = set || f.Name == name })
+	return set
 }
 
 func splitList(s string) []string {
@@ -159,7 +201,7 @@ func splitSizes(s string) ([]int, error) {
 	var sizes []int
 	for _, f := range splitList(s) {
 		n, err := strconv.Atoi(f)
-		if err != nil || n < 1 || n > 64<<20 {
+		if err != nil || n < 1 || n > maxMessage {
 			return nil, fmt.Errorf("%q is not a size", f)
 		}
 		sizes = append(sizes, n)
@@ -169,21 +211,15 @@ func splitSizes(s string) ([]int, error) {
 
 // groups returns what is measured together, contenders beside each other, for a test.
 func (o *options) groups(test string) []*group {
-	var names []string
-	for _, c := range contenders() {
-		if c.has(test) && (len(o.only) == 0 || slices.Contains(o.only, c.name)) {
-			names = append(names, c.name)
-		}
-	}
-	add := func(gs []*group, rounds int, s spec) []*group {
+	var gs []*group
+	add := func(rounds int, s spec) {
 		s.Test = test
 		s.Duration = o.duration
-		if len(s.Names) == 0 {
+		if !strings.HasPrefix(test, "fine-") {
 			s.Addresses = max(s.Addresses, 1)
 		}
-		return append(gs, newGroup(s, names, rounds))
+		gs = append(gs, o.group(s, rounds))
 	}
-	var gs []*group
 	switch test {
 	case "fine-bulk", "fine-rr":
 		sizes := o.sizes
@@ -191,28 +227,52 @@ func (o *options) groups(test string) []*group {
 			sizes = o.rrSizes
 		}
 		for _, size := range sizes {
-			gs = add(gs, o.fine, spec{Size: size, Count: o.fine, Names: names})
+			add(o.fine, spec{Size: size, Count: o.fine})
 		}
 	case "bulk":
 		for _, size := range o.sizes {
-			gs = add(gs, o.rounds, spec{Size: size})
+			add(o.rounds, spec{Size: size})
 		}
 	case "rr":
 		for _, size := range o.rrSizes {
-			gs = add(gs, o.rounds, spec{Size: size})
+			add(o.rounds, spec{Size: size})
+		}
+	case "message":
+		for _, size := range o.messageSizes {
+			add(o.rounds, spec{Size: size})
 		}
 	case "allocs":
 		for _, size := range []int{64, 8 << 10, 64 << 10} {
-			gs = add(gs, 1, spec{Size: size, Count: o.allocs})
+			add(1, spec{Size: size, Count: o.allocs})
 		}
 	case "dials":
 		for _, parallel := range []int{1, 8} {
-			gs = add(gs, o.rounds, spec{Size: 1, Parallel: parallel, Addresses: 4})
+			add(o.rounds, spec{Size: 1, Parallel: parallel, Addresses: 4})
 		}
 	case "idle":
 		for _, reader := range []bool{false, true} {
-			gs = add(gs, o.idleRounds, spec{Size: 1, Count: o.idle, Reader: reader, Addresses: 4})
+			add(o.idleRounds, spec{Size: 1, Count: o.idle, Reader: reader, Addresses: 4})
 		}
 	}
 	return gs
+}
+
+// group returns a group of all contenders that are wanted and take part in it.
+func (o *options) group(s spec, rounds int) *group {
+	var names []string
+	for _, c := range contenders() {
+		if c.has(s.Test) && c.fits(s.Test, s.Size) && (len(o.only) == 0 || slices.Contains(o.only, c.name)) {
+			names = append(names, c.name)
+		}
+	}
+	g := newGroup(s, names, rounds)
+	g.Base = o.base
+	for _, r := range g.Rows {
+		if err := contenderNamed(r.Contender).unavailable(); err != nil {
+			r.Error = err.Error()
+		} else if strings.HasPrefix(s.Test, "fine-") {
+			g.Spec.Names = append(g.Spec.Names, r.Contender)
+		}
+	}
+	return g
 }

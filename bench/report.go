@@ -38,7 +38,8 @@ func newResult(args []string) *result {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, m := range info.Deps {
 			switch m.Path {
-			case "github.com/hashicorp/yamux", "google.golang.org/grpc":
+			case "github.com/hashicorp/yamux", "google.golang.org/grpc",
+				"github.com/quic-go/quic-go", "github.com/xtaci/kcp-go/v5":
 				res.Modules = append(res.Modules, m.Path+" "+m.Version)
 			}
 		}
@@ -113,11 +114,18 @@ func (res *result) markdown() string {
 	}
 	b.WriteString("\n## Contenders\n\n")
 	for _, c := range contenders() {
-		if slices.ContainsFunc(res.Groups, func(g *group) bool { return g.row(c.name) != nil }) {
+		if slices.ContainsFunc(res.Groups, func(g *group) bool { return g.takesPart(c.name) }) {
 			fmt.Fprintf(&b, "* %s: %s\n", c.name, c.what)
 		}
 	}
 	return b.String()
+}
+
+// takesPart reports whether a contender is in one of the rows.
+func (g *group) takesPart(name string) bool {
+	return slices.ContainsFunc(g.Rows, func(r *row) bool {
+		return r.Contender == name || slices.Contains(r.Flows, name)
+	})
 }
 
 // failures writes what went wrong, once for all contenders that say the same.
@@ -165,6 +173,10 @@ func (g *group) title() string {
 		return "Bulk, Writes of " + size(g.Spec.Size)
 	case "rr":
 		return "Round trips of " + size(g.Spec.Size)
+	case "message":
+		return "Messages of " + size(g.Spec.Size)
+	case "link":
+		return g.linkTitle()
 	case "allocs":
 		return "Allocations, " + size(g.Spec.Size)
 	case "dials":
@@ -190,6 +202,11 @@ func (g *group) explanation() string {
 			"CPU seconds for 10^9 bytes, of both processes; allocations for each Write and each Read."
 	case "rr":
 		return "Request and answer of one size, one at a time. Microseconds; CPU microseconds of the client for each round trip."
+	case "message":
+		return "One at a time, until the sender knows that the receiver has it whole: with vstp and vstp-udp by RequireAck, " +
+			"elsewhere by a byte in answer. CPU seconds for 10^9 bytes, of both processes."
+	case "link":
+		return linkExplanation
 	case "allocs":
 		return "Allocations for a Write and the Reads of its answer, in each of the processes, when warm."
 	case "dials":
@@ -226,10 +243,11 @@ func (r ratio) String() string {
 	return fmt.Sprintf("%.2f (%.2f–%.2f)", r.Median, r.Min, r.Max)
 }
 
-// own returns the ratio of r to the contender it is built upon, where that is not tcp.
+// own returns the ratio of r to the contender it is built upon, where that is not the
+// one that all are compared to.
 func (g *group) own(r *row, key string) string {
-	base := contenderNamed(r.Contender).base
-	if base == "" || base == "tcp" {
+	base := contenderNamed(r.Contender).baseOf(g.Spec.Test)
+	if base == "" || base == g.Base {
 		return "–"
 	}
 	ratio := ratioOf(r, g.row(base), key)
@@ -243,7 +261,11 @@ func (g *group) table() *table {
 	t := &table{head: g.head()}
 	for _, r := range g.Rows {
 		if r.Error != "" && len(r.Median) == 0 {
-			t.add(append([]string{r.Contender, "failed"}, make([]string, len(t.head)-2)...)...)
+			failed, _, found := strings.Cut(r.Error, ":")
+			if !found || failed != "unavailable" {
+				failed = "failed"
+			}
+			t.add(append([]string{r.Contender, failed}, make([]string, len(t.head)-2)...)...)
 			continue
 		}
 		t.add(append([]string{r.Contender}, g.cells(r)...)...)
@@ -252,19 +274,24 @@ func (g *group) table() *table {
 }
 
 func (g *group) head() []string {
+	x := "x " + g.Base
 	switch g.Spec.Test {
 	case "fine-bulk":
-		return []string{"", "MB/s", "x tcp", "x its base", "CPU s/GB", "CPU x tcp", "sender", "receiver"}
+		return []string{"", "MB/s", x, "x its base", "CPU s/GB", "CPU " + x, "sender", "receiver"}
 	case "fine-rr":
-		return []string{"", "p50 us", "x tcp", "x its base", "p99 us", "p99 x tcp", "CPU us, both ends", "CPU x tcp"}
+		return []string{"", "p50 us", x, "x its base", "p99 us", "p99 " + x, "CPU us, both ends", "CPU " + x}
 	case "bulk":
-		return []string{"", "MB/s", "x tcp", "x its base", "CPU s/GB", "CPU x tcp", "sender", "receiver", "allocs/Write", "allocs/Read"}
+		return []string{"", "MB/s", x, "x its base", "CPU s/GB", "CPU " + x, "sender", "receiver", "allocs/Write", "allocs/Read"}
 	case "rr":
-		return []string{"", "p50 us", "x tcp", "x its base", "p99 us", "p99 x tcp", "p99.9 us", "CPU us", "allocs"}
+		return []string{"", "p50 us", x, "x its base", "p99 us", "p99 " + x, "p99.9 us", "CPU us", "allocs"}
+	case "message":
+		return []string{"", "ms", x, "x its base", "MB/s", "CPU s/GB", "CPU " + x, "sender", "receiver"}
+	case "link":
+		return g.linkHead()
 	case "allocs":
 		return []string{"", "client", "server", "bytes, client"}
 	case "dials":
-		return []string{"", "dials/s", "x tcp", "x its base", "CPU us, client", "allocs, client"}
+		return []string{"", "dials/s", x, "x its base", "CPU us, client", "allocs, client"}
 	}
 	return []string{
 		"", "connections", "server heap", "stack", "heap+stack", "beyond the bare socket", "RSS", "goroutines",
@@ -275,32 +302,39 @@ func (g *group) head() []string {
 func (g *group) cells(r *row) []string {
 	m := r.Median
 	f := func(format string, key string) string { return fmt.Sprintf(format, m[key]) }
-	toTCP := func(key string) string { return ratioOf(r, g.row("tcp"), key).String() }
+	toBase := func(key string) string { return ratioOf(r, g.row(g.Base), key).String() }
 	switch g.Spec.Test {
 	case "fine-bulk":
 		return []string{
-			f("%.0f", "mbps"), toTCP("mbps"), g.own(r, "mbps"), f("%.3f", "cpu.both"), toTCP("cpu.both"),
+			f("%.0f", "mbps"), toBase("mbps"), g.own(r, "mbps"), f("%.3f", "cpu.both"), toBase("cpu.both"),
 			f("%.3f", "server.cpu"), f("%.3f", "cpu"),
 		}
 	case "fine-rr":
 		return []string{
-			f("%.1f", "p50"), toTCP("p50"), g.own(r, "p50"), f("%.1f", "p99"), toTCP("p99"),
-			f("%.1f", "cpu.both"), toTCP("cpu.both"),
+			f("%.1f", "p50"), toBase("p50"), g.own(r, "p50"), f("%.1f", "p99"), toBase("p99"),
+			f("%.1f", "cpu.both"), toBase("cpu.both"),
 		}
 	case "bulk":
 		return []string{
-			f("%.0f", "mbps"), toTCP("mbps"), g.own(r, "mbps"), f("%.2f", "cpu.both"), toTCP("cpu.both"),
+			f("%.0f", "mbps"), toBase("mbps"), g.own(r, "mbps"), f("%.2f", "cpu.both"), toBase("cpu.both"),
 			f("%.2f", "server.cpu"), f("%.2f", "cpu"), f("%.2f", "server.mallocs"), f("%.2f", "mallocs"),
 		}
 	case "rr":
 		return []string{
-			f("%.1f", "p50"), toTCP("p50"), g.own(r, "p50"), f("%.1f", "p99"), toTCP("p99"), f("%.1f", "p999"),
+			f("%.1f", "p50"), toBase("p50"), g.own(r, "p50"), f("%.1f", "p99"), toBase("p99"), f("%.1f", "p999"),
 			f("%.1f", "cpu"), f("%.2f", "mallocs"),
 		}
+	case "message":
+		return []string{
+			f("%.1f", "ms"), toBase("ms"), g.own(r, "ms"), f("%.0f", "mbps"), f("%.2f", "cpu.both"), toBase("cpu.both"),
+			f("%.2f", "cpu"), f("%.2f", "server.cpu"),
+		}
+	case "link":
+		return g.linkCells(r)
 	case "allocs":
 		return []string{f("%.2f", "mallocs"), f("%.2f", "server.mallocs"), f("%.1f", "bytes")}
 	case "dials":
-		return []string{f("%.0f", "rate"), toTCP("rate"), g.own(r, "rate"), f("%.0f", "cpu"), f("%.0f", "mallocs")}
+		return []string{f("%.0f", "rate"), toBase("rate"), g.own(r, "rate"), f("%.0f", "cpu"), f("%.0f", "mallocs")}
 	}
 	return []string{
 		f("%.0f", "conns"), f("%.2f", "server.heap"), f("%.2f", "server.stack"),
@@ -316,7 +350,7 @@ func (g *group) beyondBase(r *row, prefix string) (float64, bool) {
 	if r == nil {
 		return 0, false
 	}
-	base := g.row(contenderNamed(r.Contender).base)
+	base := g.row(contenderNamed(r.Contender).baseOf("idle"))
 	if base == nil || len(base.Median) == 0 || len(r.Median) == 0 {
 		return 0, false
 	}
@@ -352,6 +386,20 @@ func (res *result) goals(b *strings.Builder) {
 	atLeast("bulk 64 KiB, CRC off, x tcp", "bulk-65536", "vstp-nocrc", "tcp", 0.95, 0.98)
 	atLeast("bulk 64 KiB, CRC on, x tcp", "bulk-65536", "vstp", "tcp", 0.85, 0.92)
 	atLeast("bulk 64 KiB, TLS, x tls", "bulk-65536", "vstp-tls", "tls", 0.97, 1.0)
+	atLeast("bulk 64 KiB, rudp, x quic-go", "bulk-65536", "vstp-rudp", "quic", 3, 10)
+	atLeast("bulk 64 KiB, rudp, x tcp", "bulk-65536", "vstp-rudp", "tcp", 0.5, 0.5)
+	atMost := func(what, id, name, base, key string, mark, want float64) {
+		r := res.sharpest(id, name, base, key)
+		check(what, fmt.Sprintf("<= %.2f", mark), fmt.Sprintf("%.2f", want), r.String(), r.OK, r.Median <= mark)
+	}
+	atMost("round trip of 64 B, p50, udp messages, x udp", "rr-64", "vstp-udp", "udp", "p50", 1.25, 1.1)
+	atMost("round trip of 64 B, p50, rudp, x udp", "rr-64", "vstp-rudp", "udp", "p50", 1.5, 1.25)
+	res.messageGoals(check)
+	res.linkGoals(check)
+	for _, id := range []string{"dials-1", "dials-8"} {
+		r := res.ratio(id, "vstp-rudp", "tcp", "rate")
+		check(id+", rudp, x tcp", ">= 1.00", "1.50", r.String(), r.OK, r.Median >= 1)
+	}
 	for _, name := range []string{"vstp", "vstp-nocrc"} {
 		r := res.sharpest("rr-64", name, "tcp", "p50")
 		check("round trip of 64 B, p50, "+name+", x tcp", "<= 1.10", "1.05", r.String(), r.OK, r.Median <= 1.10)
@@ -379,10 +427,50 @@ func (res *result) goals(b *strings.Builder) {
 			x, ok := g.beyondBase(g.row(name), "server.")
 			check(id+" connection, "+name+", KiB beyond the bare socket", "<= 6", "2", fmt.Sprintf("%+.2f", x), ok, x <= 6)
 		}
+		if r := g.row("vstp-rudp"); r != nil && len(r.Median) > 0 {
+			x := r.Median["server.heap"] + r.Median["server.stack"]
+			check(id+" connection, vstp-rudp, KiB in all", "<= 16", "8", fmt.Sprintf("%.2f", x), true, x <= 16)
+		}
 	}
 	if len(t.rows) > 0 {
 		b.WriteString("\n## Goals\n\n")
 		t.write(b)
+	}
+}
+
+// linkMarks are the least shares of the rate of a link, for those of reportLinks.
+var linkMarks = []float64{0.94, 0.91, 0.86, 0.80, 0}
+
+// linkGoals compares with the rate, and with what is left of it after headers and loss.
+func (res *result) linkGoals(check func(what, mark, want, got string, ok, reached bool)) {
+	const payload = 0.965 // of a full IP packet
+	for i, text := range reportLinks {
+		g := res.group("link-" + text)
+		if g == nil || linkMarks[i] == 0 {
+			continue
+		}
+		mbit, ok := res.value(g.ID, "vstp-rudp", "mbit")
+		x := mbit * 1e6 / 8 / g.Link.Rate
+		check("link "+text+", rudp, of the rate", fmt.Sprintf(">= %.2f", linkMarks[i]), fmt.Sprintf("%.2f", 0.98*payload*(1-g.Link.Loss)),
+			fmt.Sprintf("%.3f", x), ok, x >= linkMarks[i])
+	}
+}
+
+// messageGoals compares a message over UDP with the stream over UDP, as which it shall
+// not take much longer, and with TCP.
+func (res *result) messageGoals(check func(what, mark, want, got string, ok, reached bool)) {
+	bulk, measured := res.value("bulk-65536", "vstp-rudp", "mbps")
+	for _, g := range res.Groups {
+		if g.Spec.Test != "message" {
+			continue
+		}
+		what := "acknowledged message of " + size(g.Spec.Size) + " over UDP, "
+		if ms, ok := res.value(g.ID, "vstp-udp", "ms"); ok && measured {
+			x := ms * 1e3 / (float64(g.Spec.Size) / bulk)
+			check(what+"x the time of rudp bulk", "<= 1.50", "1.00", fmt.Sprintf("%.2f", x), true, x <= 1.5)
+		}
+		r := res.ratio(g.ID, "vstp-udp", "tcp", "ms")
+		check(what+"x the time of tcp", "<= 2.00", "2.00", r.String(), r.OK, r.Median <= 2)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -17,12 +18,13 @@ const idleExchange = 1024
 
 // A server is the server's side of a test.
 type server struct {
-	spec    *spec
-	profile profile
-	start   memory  // before the first connection
-	all     usage   // of a bulk test: its window
-	window  float64 // bytes written in the window
-	writes  float64
+	spec      *spec
+	acceptors []acceptor // all of them, before the first client
+	profile   profile
+	start     memory  // before the first connection
+	all       usage   // of a bulk test: its window
+	window    float64 // bytes written in the window
+	writes    float64
 
 	mu       sync.Mutex
 	err      error
@@ -82,12 +84,17 @@ func (srv *server) serve(s stream) {
 		err = srv.serveAllocs(s)
 	case "idle":
 		err = srv.serveIdle(s)
+	case "message":
+		err = srv.serveMessages(s)
+	case "link":
+		srv.serveLink(s)
 	default:
 		// However this ends: whether all answers came is for the client to say.
 		echo(s, make([]byte, srv.spec.Size), math.MaxInt)
 		s.Close()
 	}
-	if err != nil {
+	// Nobody but finish closes a socket that serves all, and handlers end with that.
+	if err != nil && !errors.Is(err, net.ErrClosed) {
 		srv.fail(err)
 	}
 }
@@ -179,8 +186,17 @@ var idleByte [1]byte
 
 // finish returns what was measured, when the client is done.
 func (srv *server) finish() (values, error) {
-	if srv.spec.Test == "idle" {
+	switch srv.spec.Test {
+	case "idle":
 		return srv.finishIdle()
+	case "link":
+		return srv.finishLink()
+	}
+	// No client can end a socket without connections, so this does.
+	for _, a := range srv.acceptors {
+		if a, ok := a.(*packetAcceptor); ok {
+			a.Close()
+		}
 	}
 	if err := waitTimeout(&srv.wg, 10*time.Second); err != nil {
 		return nil, err
@@ -204,6 +220,9 @@ func (srv *server) finish() (values, error) {
 		}, nil
 	}
 	u := srv.meter.stop()
+	if srv.spec.Test == "message" {
+		return values{"total": srv.total, "cpu": u.cpu.Seconds() / (srv.total / 1e9)}, nil
+	}
 	return values{
 		"accepted": float64(srv.accepted),
 		"cpu":      u.cpu.Seconds(),

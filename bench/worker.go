@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -43,6 +44,11 @@ type spec struct {
 	Profile   string // file name prefix for CPU profiles; "" for none
 	GiveUp    time.Duration
 	Addresses int // how many addresses the server listens on
+
+	// Of the test over a link.
+	Host  string        // where the server listens
+	Delay time.Duration // before the client dials
+	Skip  time.Duration // from the first byte to the measurement
 }
 
 // values are the figures a worker measured, by name.
@@ -109,14 +115,17 @@ func serverMain(s *spec, out *json.Encoder, stop <-chan struct{}) error {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		addrs = append(addrs, a.Addr())
-		go srv.acceptLoop(a)
+		srv.acceptors = append(srv.acceptors, a)
 	}
 	for i := range s.Addresses {
-		a, err := c.listen(e, fmt.Sprintf("127.0.0.%d", 1+i))
+		a, err := c.listen(e, cmp.Or(s.Host, fmt.Sprintf("127.0.0.%d", 1+i)))
 		if err != nil {
 			return err
 		}
 		addrs = append(addrs, a.Addr())
+		srv.acceptors = append(srv.acceptors, a)
+	}
+	for _, a := range srv.acceptors {
 		go srv.acceptLoop(a)
 	}
 	if err := out.Encode(line{Addrs: addrs}); err != nil {

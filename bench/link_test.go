@@ -1,0 +1,184 @@
+package main
+
+import (
+	"math"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestParseLink(t *testing.T) {
+	l, err := parseLink("100mbit,40ms,loss=1%,queue=1bdp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.Rate != 12.5e6 || l.RTT != 40*time.Millisecond || l.Delay != 20*time.Millisecond || l.Loss != 0.01 || l.Queue != 500_000 {
+		t.Errorf("%+v", l)
+	}
+	for text, queue := range map[string]int{
+		"10mbit,100ms": 125_000, "queue=64kb,1gbit": 64_000, "500kbit,1s,queue=0.5bdp": 31_250, "8mbit,2ms,queue=3000b": 3000,
+	} {
+		if l, err := parseLink(text); err != nil || l.Queue != queue {
+			t.Errorf("%s: %+v, %v; want a queue of %d", text, l, err, queue)
+		}
+	}
+	for _, text := range []string{
+		"", "fast", "100", "100mb,1ms", "-1mbit", "-1ms", "loss=1", "loss=101%", "loss=-1%", "queue=1", "queue=xbdp", "delay=1ms",
+	} {
+		if l, err := parseLink(text); err == nil {
+			t.Errorf("%q: %+v, want an error", text, l)
+		}
+	}
+}
+
+func TestFlows(t *testing.T) {
+	names := func(args ...string) string {
+		t.Helper()
+		o, err := parseFlags(append([]string{"-link", "10mbit,10ms"}, args...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, g := range o.linkGroups() {
+			for _, r := range g.Rows {
+				names = append(names, r.Contender)
+			}
+		}
+		return strings.Join(names, " ")
+	}
+	if got, want := names(), strings.Join(linkContenders(), " "); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if got, want := names("-flows", "quic+kcp,tcp-bbr+tcp-bbr+quic"), "quic+kcp tcp-bbr+tcp-bbr+quic"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if got, want := names("-flows", "quic+kcp", "-only", "kcp,tcp-cubic"), "kcp tcp-cubic quic+kcp"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	o, err := parseFlags([]string{"-link", "all"})
+	if err != nil || len(o.links) != len(reportLinks) || o.duration != 10*time.Second {
+		t.Errorf("%+v, %v", o, err)
+	}
+}
+
+func TestJain(t *testing.T) {
+	for _, c := range []struct {
+		xs   []float64
+		want float64
+	}{{[]float64{5, 5, 5}, 1}, {[]float64{7, 0}, 0.5}, {[]float64{3, 1}, 0.8}, {[]float64{0, 0}, 0}, {nil, 0}} {
+		if got := jain(c.xs); math.Abs(got-c.want) > 1e-9 {
+			t.Errorf("jain(%v) = %v, want %v", c.xs, got, c.want)
+		}
+	}
+}
+
+// A packet takes its time on the link, the next waits for it, and what does not fit into
+// the queue is dropped.
+func TestShaper(t *testing.T) {
+	const ms = int64(time.Millisecond)
+	// A packet of 1000 bytes takes 1 ms.
+	s := newShaper(impairment{Rate: 1e6, Delay: 10 * time.Millisecond, Queue: 2500}, 1, 0)
+	for i, c := range []struct {
+		now, due int64
+		ok       bool
+	}{
+		{0, 11 * ms, true},
+		{0, 12 * ms, true},
+		{0, 0, false}, // 2000 bytes wait
+		{ms / 2, 13 * ms, true},
+		{ms / 2, 0, false},
+		{10 * ms, 21 * ms, true},
+	} {
+		if due, ok := s.enter(c.now, 1000); due != c.due || ok != c.ok {
+			t.Errorf("packet %d: %v, %v; want %v, %v", i, due, ok, c.due, c.ok)
+		}
+	}
+	c := s.stats()
+	if c.Packets != 6 || c.Dropped != 2 || c.MaxQueue != 2500 || c.MaxWait != 3*time.Millisecond/2 {
+		t.Errorf("%+v", c)
+	}
+	// 2 ms drain for half a millisecond; 2.5 ms drain to nothing.
+	want := (2*0.5 - 0.5*0.5/2 + 2.5*2.5/2) / 10
+	if got := c.MeanWait.Seconds() * 1e3; math.Abs(got-want) > 1e-3 {
+		t.Errorf("mean wait %v ms, want %v", got, want)
+	}
+}
+
+func TestShaperLoss(t *testing.T) {
+	fate := func(seed, direction uint64) (lost int, bits string) {
+		s := newShaper(impairment{Loss: 0.05, Delay: time.Second}, seed, direction)
+		for i := range 10_000 {
+			due, ok := s.enter(int64(i), 100)
+			switch {
+			case !ok:
+				lost++
+				bits += "0"
+			case due != int64(i)+int64(time.Second):
+				t.Fatalf("packet %d arrives at %d", i, due)
+			default:
+				bits += "1"
+			}
+		}
+		return lost, bits
+	}
+	n, a := fate(1, 0)
+	if n < 400 || n > 600 {
+		t.Errorf("%d of 10000 lost at 5 %%", n)
+	}
+	if _, b := fate(1, 0); a != b {
+		t.Error("the same seed does not lose the same packets")
+	}
+	if _, b := fate(1, 1); a == b {
+		t.Error("both directions lose the same packets")
+	}
+	if _, b := fate(2, 0); a == b {
+		t.Error("two seeds lose the same packets")
+	}
+}
+
+// A whole run over a link, alone and together, leaves figures and nothing else.
+func TestRunLink(t *testing.T) {
+	if err := canLink(); err != nil {
+		t.Skip(err)
+	}
+	t.Setenv("GORACE", "atexit_sleep_ms=0")
+	o, err := parseFlags([]string{
+		"-quiet", "-spin=false", "-rounds", "1", "-seconds", "0.5", "-link", "20mbit,10ms,loss=1%",
+		"-only", strings.Join(linkContenders(), ","), "-flows", "tcp-cubic+quic", "-stagger", "100ms",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := newController(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	res := newResult(nil)
+	for _, g := range o.linkGroups() {
+		if err := c.runGroup(t.Context(), g); err != nil {
+			t.Fatal(err)
+		}
+		res.Groups = append(res.Groups, g)
+		for _, r := range g.Rows {
+			switch m := r.Median; {
+			case strings.HasPrefix(r.Error, "unavailable: "):
+			case strings.Contains(r.Error, "operation not permitted"):
+				t.Skip(r.Error) // root, and yet without the rights
+			case r.Error != "":
+				t.Errorf("%s: %s", r.Contender, r.Error)
+			case m["mbit"] <= 0 || m["mbit"] > 20.5:
+				t.Errorf("%s: %v Mbit/s over a link of 20", r.Contender, m["mbit"])
+			case m["sent"] < 1 || m["queue.max"] < m["queue.mean"]:
+				t.Errorf("%s: %v", r.Contender, m)
+			}
+		}
+	}
+	if text := res.markdown(); !strings.Contains(text, "| tcp-cubic+quic |") || !strings.Contains(text, "Link 20mbit") {
+		t.Error("the report has no table of the link")
+	}
+	if devices, err := os.ReadFile("/proc/net/dev"); err == nil && strings.Contains(string(devices), "bench0") {
+		t.Error("the link's device is in the namespace of the system")
+	}
+}
