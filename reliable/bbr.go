@@ -11,7 +11,8 @@ const (
 	bbrStartupWindow = 2.0
 	bbrDrainPacing   = 0.5
 	bbrDownPacing    = 0.8
-	bbrWindow        = 2.0
+	bbrWindow        = 1.5
+	bbrCompeteWindow = 2.5 // instead of bbrWindow beside flows that keep a long queue
 	bbrProbeRTT      = 0.5
 
 	bbrMinWindow = 4       // packets
@@ -155,9 +156,16 @@ func (b *bbr) windowGain() float64 {
 	case bbrStartup:
 		return bbrStartupWindow
 	case bbrUp:
-		return bbrWindow + b.step
+		return b.plainWindow() + b.step
 	case bbrRTT:
 		return bbrProbeRTT
+	}
+	return b.plainWindow()
+}
+
+func (b *bbr) plainWindow() float64 {
+	if b.competes >= bbrCompeteCycles {
+		return bbrCompeteWindow
 	}
 	return bbrWindow
 }

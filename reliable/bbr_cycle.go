@@ -20,7 +20,7 @@ const (
 	bbrStepMin  = 0.08
 	bbrStepMax  = 0.5
 	bbrUpGrowth = 0.3 // share of the step that the bandwidth must grow by for Up to go on
-	bbrUpRounds = 5
+	bbrUpRounds = 4
 
 	bbrJumpRounds = 3   // rounds of Up in which the bandwidth grew
 	bbrJumpGrowth = 1.5 // by so much in all: the path has become faster, Startup finds out how much
@@ -158,6 +158,7 @@ func (b *bbr) timeToProbe(now instant) bool {
 func (b *bbr) beginRefill(now instant) {
 	b.afterUp = false
 	b.shared = b.cycleMin > b.minRTT+b.minRTT/16
+	b.updateCompetes()
 	b.resetLow()
 	b.advance = false
 	b.advanceBW()
@@ -171,7 +172,7 @@ func (b *bbr) updateUp(s *ackSample, rs *rateSample) {
 		return
 	}
 	raised := false
-	if b.inflightHi < 4*b.bdp(b.maxBW()) && float64(rs.inflight) > 0.9*b.inflightHi {
+	if b.inflightHi < b.windowGain()*b.bdp(b.maxBW()) && float64(rs.inflight) > 0.9*b.inflightHi {
 		b.inflightHi *= 1 + b.step/2 // no congestion with that much: it was too low
 		raised = true
 	}

@@ -6,10 +6,13 @@ import (
 )
 
 const (
-	bbrMinRTTWindow = 10 * time.Second // the smallest RTT of so long is the path's
-	bbrProbeRTTTime = 200 * time.Millisecond
-	bbrExtraRounds  = 5
-	bbrExtraMax     = 50 * time.Millisecond // worth of bandwidth
+	bbrMinRTTWindow  = 10 * time.Second // the smallest RTT of so long is the path's
+	bbrLongWindow    = 60 * time.Second // the same to tell a path with a queue that others keep
+	bbrCompeteQueue  = 2.2              // smallest RTT of a cycle over the smallest of that
+	bbrCompeteCycles = 2
+	bbrProbeRTTTime  = 200 * time.Millisecond
+	bbrExtraRounds   = 5
+	bbrExtraMax      = 50 * time.Millisecond // worth of bandwidth
 )
 
 // bbrBandwidth is the largest delivery rate of this cycle and of the last.
@@ -48,6 +51,9 @@ type bbrDelay struct {
 	srtt      time.Duration
 	half      [2]time.Duration
 	halfBegin instant
+	long      [2]time.Duration // as half, of bbrLongWindow
+	longBegin instant
+	competes  int     // cycles in a row with a long queue that others keep
 	lowSeen   instant // last RTT near the smallest
 	probeEnd  instant // of ProbeRTT; 0 while too much is in flight
 	probeMin  bool    // a round of ProbeRTT is over
@@ -80,11 +86,30 @@ func (b *bbr) updateRTT(s *ackSample) {
 		b.half[0], b.half[1] = b.half[1], s.rtt
 		b.halfBegin = s.now
 	}
+	if b.long[1] == 0 || s.rtt < b.long[1] {
+		b.long[1] = s.rtt
+	}
+	if b.longBegin == 0 || s.now.sub(b.longBegin) > bbrLongWindow/2 {
+		b.long[0], b.long[1] = b.long[1], s.rtt
+		b.longBegin = s.now
+	}
 	b.minRTT = b.half[1]
 	if b.half[0] != 0 {
 		b.minRTT = min(b.minRTT, b.half[0])
 	}
 	b.srtt = max(b.srtt, b.minRTT)
+}
+
+// updateCompetes is called once in a cycle. Flows like this one drain the queue now
+// and then. If it stays long, there are others that fill it, and to keep it short
+// would only make room for them.
+func (b *bbr) updateCompetes() {
+	long := min(b.long[0], b.long[1])
+	if float64(b.cycleMin) > bbrCompeteQueue*float64(long) {
+		b.competes++
+	} else {
+		b.competes = 0
+	}
 }
 
 // queue returns the smallest RTT of the last round in terms of the path's.
