@@ -60,6 +60,9 @@ func (l *Link) send(src, dst netip.AddrPort, vnet *vnetConn, b []byte) error {
 	}
 	now, d := n.now(), l.roll()
 	fate := l.decide(now, p, filtered, &d)
+	if n.trace != nil {
+		n.trace.add(now, p, l.count, fate)
+	}
 	if f := n.onSend; f != nil {
 		ev := Event{At: time.Duration(now), From: src, To: dst, N: l.count, Data: p.buf, Fate: fate}
 		n.mu.Unlock()

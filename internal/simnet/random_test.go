@@ -212,8 +212,8 @@ func TestJitterKeepsOrder(t *testing.T) {
 	})
 }
 
-// trace runs some traffic both ways through everything at once.
-func trace(t *testing.T, o Options) string {
+// everything runs some traffic both ways through everything at once.
+func everything(t *testing.T, o Options) string {
 	var out strings.Builder
 	synctest.Test(t, func(t *testing.T) {
 		o.Path = Path{
@@ -249,16 +249,16 @@ func trace(t *testing.T, o Options) string {
 
 // TestSameSeed: "the same seed and the same calls give the same decisions".
 func TestSameSeed(t *testing.T) {
-	first := trace(t, Options{Seed: 7})
+	first := everything(t, Options{Seed: 7})
 	for range 3 {
-		if trace(t, Options{Seed: 7}) != first {
+		if everything(t, Options{Seed: 7}) != first {
 			t.Fatal("two runs with one seed differ")
 		}
 	}
-	if trace(t, Options{Seed: 7, VNet: true}) != first {
+	if everything(t, Options{Seed: 7, VNet: true}) != first {
 		t.Error("vnet changes what happens")
 	}
-	if trace(t, Options{Seed: 8}) == first {
+	if everything(t, Options{Seed: 8}) == first {
 		t.Error("the seed changes nothing")
 	}
 	for _, word := range []string{"lost", "queue full", "corrupted", "duplicated", "held", ": ok"} {

@@ -31,6 +31,7 @@
 package simnet
 
 import (
+	"cmp"
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
@@ -59,10 +60,20 @@ type Options struct {
 	// losses, which are made at the sender. It costs a few microseconds a packet, is
 	// for IPv4 only, and is there for what vnet knows: NAT.
 	VNet bool
+
+	// Trace is how many packets, the last ones that were sent, are logged if the test
+	// fails. If zero, none are.
+	Trace int
+
+	// Limit is for tests that never end because some timer always goes on: after that
+	// much time the test fails, shows the goroutines, and the network is closed. If
+	// zero, it is a day, which in a bubble is soon over; if negative, there is none.
+	Limit time.Duration
 }
 
 const (
 	defaultRecvBuffer = 16 << 20
+	defaultLimit      = 24 * time.Hour
 	packetCost        = 64
 	firstEphemeral    = 49152
 )
@@ -82,6 +93,8 @@ type Net struct {
 	timer  *time.Timer
 	armed  int64 // the due time timer is set to; 0: none
 	onSend func(Event)
+	trace  *trace      // Options.Trace; nil: none
+	limit  *time.Timer // Options.Limit; nil: none
 
 	tableMu sync.RWMutex
 	hosts   map[netip.Addr]*Host
@@ -133,6 +146,13 @@ func New(t testing.TB, o Options) *Net {
 	}
 	n.timer = time.AfterFunc(time.Hour, n.fire)
 	n.timer.Stop()
+	if o.Trace > 0 {
+		n.trace = &trace{lines: make([]traceLine, o.Trace)}
+	}
+	if o.Limit >= 0 {
+		limit := cmp.Or(o.Limit, defaultLimit)
+		n.limit = time.AfterFunc(limit, func() { n.expire(t, limit) })
+	}
 	if o.VNet {
 		var err error
 		if n.vnet, err = newVNetCarrier(n); err != nil {
@@ -142,6 +162,9 @@ func New(t testing.TB, o Options) *Net {
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("simnet: seed %d", o.Seed)
+			if n.trace != nil {
+				t.Logf("simnet: the last packets:\n%s", n.traced())
+			}
 		}
 		n.Close()
 	})
@@ -161,6 +184,9 @@ func (n *Net) Close() {
 	}
 	n.closed = true
 	n.timer.Stop()
+	if n.limit != nil {
+		n.limit.Stop()
+	}
 	for _, p := range n.flying {
 		p.recycle()
 	}

@@ -72,7 +72,7 @@ func TestRate(t *testing.T) {
 	for _, rate := range []int64{1_000_000, 777_777, 3} {
 		synctest.Test(t, func(t *testing.T) {
 			const count, size = 300, 1000
-			p := newPair(t, Options{Seed: 1, Path: Path{Rate: rate, Delay: time.Millisecond}})
+			p := newPair(t, Options{Seed: 1, Limit: -1, Path: Path{Rate: rate, Delay: time.Millisecond}})
 			p.burst(t, count, size, 0)
 			if q := p.ab.Stats().Queue; q != count*size {
 				t.Errorf("%d bytes in the queue", q)
