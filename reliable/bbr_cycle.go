@@ -9,8 +9,8 @@ const (
 	bbrFullGrowth = 1.25 // a round of Startup in which the bandwidth grows less found the end,
 	bbrFullRounds = 3    // if so many do
 
-	bbrProbeWait   = 500 * time.Millisecond // between probes for more bandwidth, and up to
-	bbrProbeRandom = 900 * time.Millisecond // that much more by chance, so that flows do not stay in step
+	bbrProbeWait   = 400 * time.Millisecond // between probes for more bandwidth, and up to
+	bbrProbeRandom = 600 * time.Millisecond // that much more by chance, so that flows do not stay in step
 	bbrProbeRounds = 2                      // at least
 
 	// A probe goes beyond the model by bbrStep / cbrt(product in packets), within
@@ -172,7 +172,7 @@ func (b *bbr) updateUp(s *ackSample, rs *rateSample) {
 		return
 	}
 	raised := false
-	if b.inflightHi < b.windowGain()*b.bdp(b.maxBW()) && float64(rs.inflight) > 0.9*b.inflightHi {
+	if b.inflightHi < (1+2*b.step)*b.bdp(b.maxBW()) && float64(rs.inflight) > 0.9*b.inflightHi {
 		b.inflightHi *= 1 + b.step/2 // no congestion with that much: it was too low
 		raised = true
 	}

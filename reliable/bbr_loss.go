@@ -5,7 +5,7 @@ import "math"
 const (
 	bbrBeta        = 0.7
 	bbrHeadroom    = 0.15
-	bbrHiBeta      = 0.85
+	bbrHiBeta      = 0.75
 	bbrQueueMemory = 1000
 	bbrLossExcess  = 0.005 // loss beyond the usual that is congestion, if there is a queue
 	bbrLossHard    = 0.20  // loss that is congestion in any case
