@@ -233,7 +233,7 @@ func TestBadPeersAndAccept(t *testing.T) {
 		t.Run(tr.name, func(t *testing.T) {
 			ln, dial := tr.listen(t)
 			defer ln.Close()
-			network := tr.network
+			network := ln.Addr().Network()
 			for _, b := range []string{"", "V", "GET / HTTP/1.1\r\n\r\n", "VT\x01\x02\x00\x00\x00\x00\x00\x00\x00", "VT\x01\x01\x02\xff\xff\x00\x00\x00\x00",
 				"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "\x15\x03\x01\x00\x02\x02\x16", "VT\x01\x08\x00\x00\x00\x00\x00\x00\x00"} {
 				conn, err := net.Dial(network, ln.Addr().String())

@@ -30,7 +30,7 @@ func TestMessages(t *testing.T) {
 			for _, c := range []*vstp.Conn{a.(*vstp.Conn), b.(*vstp.Conn)} {
 				wg.Go(func() {
 					for i, n := range sizes {
-						m := &vstp.Message{Header: header, Payload: bytes.Repeat([]byte{byte(i)}, n), RequireAck: i%2 == 0}
+						m := &vstp.Message{Header: header, Payload: bytes.Repeat([]byte{byte(i)}, n), RequireAck: i%2 == 0, Ordered: true}
 						if err := c.SendMessage(context.Background(), m); err != nil {
 							t.Errorf("send %d: %v", n, err)
 						}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -62,10 +63,22 @@ func (tr transport) pair(t testing.TB) (client, server *vstp.Conn) {
 	return connect(t, ln, d)
 }
 
+// networkOf returns the network that ln was made with: a socket's own address does not
+// say whether there is a byte stream on it.
+func networkOf(ln net.Listener) string {
+	if _, ok := ln.Addr().(*net.UDPAddr); ok {
+		return "rudp"
+	}
+	return ln.Addr().Network()
+}
+
+// datagrams reports whether tr is carried by UDP.
+func (tr transport) datagrams() bool { return strings.HasPrefix(tr.network, "rudp") }
+
 // connect dials ln and accepts. Both ends are closed when the test is over.
 func connect(t testing.TB, ln net.Listener, d *vstp.Dialer) (client, server *vstp.Conn) {
 	t.Helper()
-	c, err := d.Dial(ln.Addr().Network(), ln.Addr().String())
+	c, err := d.Dial(networkOf(ln), ln.Addr().String())
 	require.NoError(t, err)
 	t.Cleanup(func() { c.Close() })
 	s, err := ln.Accept()

@@ -42,7 +42,9 @@ func newSite(t testing.TB, tr transport, handler http.Handler, options ...func(*
 			s.conns.Add(1)
 		}
 	}}
-	s.transport = &http.Transport{DialContext: d.DialContext}
+	s.transport = &http.Transport{DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+		return d.DialContext(ctx, tr.network, addr)
+	}}
 	s.url = "http://" + ln.Addr().String() + "/"
 	if tr.network == "unix" {
 		s.url = "http://unix.test/"
