@@ -120,13 +120,6 @@ func (n *Net) arrive(p *packet) bool {
 	return c.push(p)
 }
 
-// hasHost reports whether a host has the address.
-func (n *Net) hasHost(a netip.Addr) bool {
-	n.tableMu.RLock()
-	defer n.tableMu.RUnlock()
-	return n.hosts[a] != nil
-}
-
 // packetHeap is a heap by due time; by name of the path and order of sending for those
 // due at the same time, so that the order of paths does not depend on the scheduler.
 type packetHeap []*packet

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -284,4 +285,44 @@ func TestIndependent(t *testing.T) {
 	if lost(Path{}) != lost(Path{Duplicate: 0.5, Corrupt: 0.5, Reorder: 0.5, Jitter: time.Second, Delay: time.Second}) {
 		t.Error("other packets are lost if more happens to the rest")
 	}
+}
+
+// TestConservation changes everything all the time: what is sent arrives once, or is
+// counted as something else, and the queue keeps within its bound.
+func TestConservation(t *testing.T) {
+	Run(t, 20, func(t *testing.T, seed uint64) {
+		r := rand.New(rand.NewPCG(seed, 0))
+		p := newPair(t, Options{Seed: seed, VNet: seed%5 == 0})
+		chance := func() float64 { return max(0, r.Float64()-0.5) }
+		ms := func(n int) time.Duration { return time.Duration(r.IntN(n)) * time.Millisecond / 2 }
+		const bound = 50_000
+		p.ab.Filter(func(n int, _ []byte) bool { return n%31 == 0 })
+		for range 60 {
+			next := Path{
+				Delay: ms(40), Jitter: ms(10), Loss: chance(), Reorder: chance(), ReorderDepth: r.IntN(6), ReorderHold: ms(20),
+				Duplicate: chance(), DuplicateDelay: ms(10), Corrupt: chance(), Rate: int64(r.IntN(4)) * 400_000, Queue: bound,
+				Down: r.IntN(10) == 0,
+			}
+			if r.IntN(2) == 0 {
+				next.Burst = Bursts(0.2, 4)
+			}
+			if r.IntN(4) == 0 {
+				next.MTU = 1000
+			}
+			p.ab.Set(next)
+			p.burst(t, r.IntN(100), 1200-r.IntN(400), ms(4))
+		}
+		got, s := p.finish(), p.ab.Stats()
+		if gone := s.Filtered + s.TooLarge + s.Down + s.QueueFull + s.Lost; s.Sent != gone+s.Arrived-s.Duplicated || len(got) != int(s.Arrived) {
+			t.Errorf("%d are gone, %d received, %+v", gone, len(got), s)
+		}
+		if s.MaxQueue > bound || s.Queue != 0 || len(p.ab.held) != 0 || p.ab.flying != 0 || len(p.n.flying) != 0 || len(p.ab.queue) != 0 {
+			t.Errorf("left: %d held, %d and %d flying, %+v", len(p.ab.held), p.ab.flying, len(p.n.flying), s)
+		}
+		for i, v := range []uint64{s.Filtered, s.TooLarge, s.Down, s.QueueFull, s.Lost, s.Duplicated, s.Reordered, s.Corrupted} {
+			if v == 0 && i != 3 {
+				t.Errorf("counter %d is 0", i)
+			}
+		}
+	})
 }

@@ -41,6 +41,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/pion/transport/v3/vnet"
 )
 
 // Options are the parameters of a network.
@@ -98,6 +100,7 @@ type Net struct {
 
 	tableMu sync.RWMutex
 	hosts   map[netip.Addr]*Host
+	nats    map[netip.Addr]*NAT
 	socks   map[netip.AddrPort]*Conn
 
 	noHost, noSocket, overflow atomic.Uint64
@@ -142,6 +145,7 @@ func New(t testing.TB, o Options) *Net {
 		start: time.Now(),
 		links: make(map[linkKey]*Link),
 		hosts: make(map[netip.Addr]*Host),
+		nats:  make(map[netip.Addr]*NAT),
 		socks: make(map[netip.AddrPort]*Conn),
 	}
 	n.timer = time.AfterFunc(time.Hour, n.fire)
@@ -267,6 +271,14 @@ type Host struct {
 
 // Host returns the host with that address, which it adds if it is not there.
 func (n *Net) Host(addr string) *Host {
+	if n.vnet != nil {
+		return n.host(addr, n.vnet.router)
+	}
+	return n.host(addr, nil)
+}
+
+// host finds or adds the host, at that router of vnet if there is one.
+func (n *Net) host(addr string, router *vnet.Router) *Host {
 	ip := netip.MustParseAddr(addr).Unmap()
 	n.tableMu.Lock()
 	h := n.hosts[ip]
@@ -275,8 +287,8 @@ func (n *Net) Host(addr string) *Host {
 		return h
 	}
 	h = &Host{net: n, addr: ip, next: firstEphemeral}
-	if n.vnet != nil {
-		h.vnet = n.vnet.newHost(ip)
+	if router != nil {
+		h.vnet = newVNetHost(router, ip)
 	}
 	n.tableMu.Lock()
 	defer n.tableMu.Unlock()

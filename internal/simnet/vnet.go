@@ -22,35 +22,49 @@ type vnetCarrier struct {
 }
 
 func newVNetCarrier(n *Net) (*vnetCarrier, error) {
-	quiet := &logging.DefaultLoggerFactory{DefaultLogLevel: logging.LogLevelDisabled}
+	v := &vnetCarrier{net: n}
+	var err error
+	if v.router, err = v.newRouter(&vnet.RouterConfig{CIDR: "0.0.0.0/0"}); err != nil {
+		return nil, err
+	}
+	return v, v.router.Start()
+}
+
+// newRouter returns a router that does not run yet.
+func (v *vnetCarrier) newRouter(c *vnet.RouterConfig) (*vnet.Router, error) {
+	c.LoggerFactory = &logging.DefaultLoggerFactory{DefaultLogLevel: logging.LogLevelDisabled}
 	vnetMu.Lock()
-	router, err := vnet.NewRouter(&vnet.RouterConfig{CIDR: "0.0.0.0/0", LoggerFactory: quiet})
-	vnetMu.Unlock()
+	defer vnetMu.Unlock()
+	r, err := vnet.NewRouter(c)
 	if err != nil {
 		return nil, err
 	}
-	v := &vnetCarrier{net: n, router: router}
-	router.AddChunkFilter(v.take)
-	return v, router.Start()
+	r.AddChunkFilter(func(c vnet.Chunk) bool { return v.take(r, c) })
+	return r, nil
 }
 
-func (v *vnetCarrier) close() { v.router.Stop() }
+func (v *vnetCarrier) close() { v.router.Stop() } // and those behind it
 
-// take is the filter: it takes out what is for a host of ours. The rest stays with
-// vnet, which finds no host for it or, behind a NAT, a router.
-func (v *vnetCarrier) take(c vnet.Chunk) bool {
+// take is the filter of a router: it takes out what is for one of its hosts. The rest
+// stays with vnet, for which it is on its way from or to a NAT, or lost.
+func (v *vnetCarrier) take(r *vnet.Router, c vnet.Chunk) bool {
 	src, ok1 := c.SourceAddr().(*net.UDPAddr)
 	dst, ok2 := c.DestinationAddr().(*net.UDPAddr)
 	if !ok1 || !ok2 {
 		return true
 	}
 	p := &packet{buf: c.UserData(), src: unmap(src), dst: unmap(dst)}
-	if !v.net.hasHost(p.dst.Addr()) {
+	v.net.tableMu.RLock()
+	h, nat := v.net.hosts[p.dst.Addr()], v.net.nats[p.dst.Addr()]
+	v.net.tableMu.RUnlock()
+	switch {
+	case h != nil && h.vnet.router == r:
+		v.net.arrive(p)
+		return false
+	case r == v.router && nat == nil:
 		v.net.noHost.Add(1)
-		return true
 	}
-	v.net.arrive(p)
-	return false
+	return true
 }
 
 func unmap(a *net.UDPAddr) netip.AddrPort {
@@ -59,9 +73,12 @@ func unmap(a *net.UDPAddr) netip.AddrPort {
 }
 
 // vnetHost is a host as vnet sees it.
-type vnetHost struct{ net *vnet.Net }
+type vnetHost struct {
+	net    *vnet.Net
+	router *vnet.Router
+}
 
-func (v *vnetCarrier) newHost(ip netip.Addr) *vnetHost {
+func newVNetHost(r *vnet.Router, ip netip.Addr) *vnetHost {
 	if !ip.Is4() {
 		panic("simnet: vnet is for IPv4 only")
 	}
@@ -69,12 +86,12 @@ func (v *vnetCarrier) newHost(ip netip.Addr) *vnetHost {
 	nw, err := vnet.NewNet(&vnet.NetConfig{StaticIPs: []string{ip.String()}})
 	vnetMu.Unlock()
 	if err == nil {
-		err = v.router.AddNet(nw)
+		err = r.AddNet(nw)
 	}
 	if err != nil {
 		panic("simnet: " + err.Error())
 	}
-	return &vnetHost{net: nw}
+	return &vnetHost{net: nw, router: r}
 }
 
 // vnetConn is the sending half of a socket.
