@@ -1,0 +1,93 @@
+package reliable
+
+import "time"
+
+// ackState remembers what was received, and decides when to acknowledge.
+// PROTOCOL §7.6.
+type ackState struct {
+	received    spanSet[packetNumber]
+	floor       packetNumber // all below counts as received
+	next        packetNumber // largest received + 1
+	largestTime instant
+
+	waiting   int     // packets that want an acknowledgement
+	immediate bool    // which should go out now
+	by        instant // or at this time
+	maxDelay  time.Duration
+}
+
+// ackEvery is how many packets wait for an acknowledgement at most. RFC 9000 §13.2.2.
+const ackEvery = 2
+
+// duplicate reports whether pn came before, or is so old that nobody knows.
+func (s *ackState) duplicate(pn packetNumber) bool {
+	return pn < s.floor || pn < s.next && s.received.contains(pn)
+}
+
+// packetReceived notes a packet whose chunks were all taken.
+func (s *ackState) packetReceived(now instant, pn packetNumber, eliciting, urgent bool) {
+	inOrder := pn == s.next
+	s.received.add(pn, pn+1)
+	if pn >= s.next {
+		s.next = pn + 1
+		s.largestTime = now
+	}
+	if len(s.received) > maxAckRanges {
+		s.floor = s.received[0].end
+		s.received.popFront(s.floor)
+	}
+	if !eliciting {
+		return
+	}
+	s.waiting++
+	if !inOrder || urgent || s.waiting >= ackEvery {
+		s.immediate = true
+	}
+	if s.by == 0 {
+		s.by = now.add(s.maxDelay)
+	}
+}
+
+// due reports whether an acknowledgement has to go out now.
+func (s *ackState) due(now instant) bool {
+	return s.waiting > 0 && (s.immediate || now >= s.by)
+}
+
+// timeout returns when one will be due, or 0.
+func (s *ackState) timeout() instant {
+	switch {
+	case s.waiting == 0:
+		return 0
+	case s.immediate:
+		return 1
+	}
+	return s.by
+}
+
+// append appends an ACK that fits into room, and returns the number below which
+// everything may be forgotten once the peer has this ACK.
+func (s *ackState) append(b []byte, now instant, room int) ([]byte, packetNumber) {
+	if len(s.received) == 0 {
+		return b, 0
+	}
+	delay := uint64(max(0, now.sub(s.largestTime)) / time.Microsecond)
+	n := len(b)
+	b = appendAck(b, s.received, delay, room)
+	if len(b) == n {
+		return b, 0
+	}
+	s.waiting, s.immediate, s.by = 0, false, 0
+	return b, s.next
+}
+
+// forget drops what the peer knows to be received. RFC 9000 §13.2.4. The range that
+// holds the largest number stays, as every ACK begins with it.
+func (s *ackState) forget(below packetNumber) {
+	if n := len(s.received); n > 0 {
+		below = min(below, s.received[n-1].start)
+	}
+	if below > s.floor {
+		s.floor = below
+		s.received.popFront(below)
+	}
+}

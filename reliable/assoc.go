@@ -1,0 +1,462 @@
+package reliable
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/vstp-go/vstp/framing"
+)
+
+// EventKind says what an Event is about.
+type EventKind uint8
+
+// The events.
+const (
+	EventNone        EventKind = iota
+	EventReadable              // Stream: data, its end or an error can be read
+	EventWritable              // Stream: there is room to write again, or writing has ended
+	EventStream                // Stream: opened by the peer
+	EventFlushed               // Stream: the peer has all of it, and FIN
+	EventMessage               // a message can be received
+	EventMessageRoom           // SendMessage may be tried again after ErrFull
+	EventMessageDone           // Message: is settled
+	EventPong                  // RTT: the answer to Ping has come
+	EventClosed                // the association has ended, see Err
+)
+
+// An Event tells of a change.
+type Event struct {
+	Kind    EventKind
+	Stream  StreamID
+	Message *Outgoing
+	RTT     time.Duration
+}
+
+// A lifeState is where an association is in its life. PROTOCOL §7.10.
+type lifeState uint8
+
+const (
+	stateOpen     lifeState = iota
+	stateClosing            // CLOSE was sent, and is sent again until the peer answers
+	stateDraining           // CLOSE was received; more of them are answered
+	stateDone               // nothing more to say
+)
+
+// An Assoc is one association between two peers: packets, acknowledgements, streams
+// and messages. It does no input and output, and has no clock. It is driven by five
+// methods: what has come goes to Receive; Advance is called at Timeout; then
+// AppendDatagram until it has nothing more; and NextEvent says what has changed.
+//
+// An Assoc is not safe for concurrent use. The same calls with the same times and
+// the same Config give the same bytes. Times that go back count as standing still.
+type Assoc struct {
+	c      Config
+	epoch  time.Time
+	now    instant // latest time seen
+	life   lifeState
+	err    error // why it has ended
+	header [packetHeaderLen - 4]byte
+	random uint64
+
+	acks      ackState
+	loss      lossState
+	rtt       rttState
+	cc        controller
+	pacer     pacer
+	mtu       mtuState
+	eliciting int          // packets in flight that want an acknowledgement
+	skipped   packetNumber // the number left out last
+	nextSkip  packetNumber
+	nextSend  instant // what the pacer has said, while something is waiting for it
+
+	lastReceived  instant
+	idleFrom      instant // begin of the idle timeout
+	lastKeepAlive instant
+	lastAckPing   instant
+
+	// Control chunks that are due.
+	pingDue        bool
+	pingAsked      bool
+	maxDataDue     bool
+	maxMessagesDue bool
+	maxStreamsDue  bool
+	attention      []*stream
+	cancels        []*cancelled
+	pathResponses  [][8]byte
+
+	ready sendQueue
+	pool  blockPool
+
+	// Streams and their common credit.
+	streams        map[StreamID]*stream
+	opened         uint64 // by this side
+	peerOpened     uint64
+	peerMaxStreams uint64 // what the peer allows
+	maxPeerStreams uint64
+	dataSent       int64
+	dataCredit     int64
+	received       int64
+	granted        int64
+	consumed       int64
+	window         int64
+	grantedAt      instant
+
+	// Messages out.
+	messages        int // not settled
+	openMessages    int // with an id
+	unrepaired      int // not repaired and not sent yet
+	nextMessage     uint64
+	sequences       map[uint64]uint64 // next in each ordered channel
+	msgSent         int64             // charges
+	msgCredit       int64
+	blocked         []*Outgoing          // waiting for credit
+	halfSent        map[uint64]*Outgoing // with an id, and not settled
+	timers          messageHeap
+	wantMessageRoom bool
+
+	// Messages in.
+	partials     map[uint64]*partial
+	messagesDone spanSet[uint64]
+	channels     map[uint64]*channel
+	inbox        []Incoming
+	inboxHead    int
+	unread       int // not repaired ones in inbox
+	unreadBytes  int
+	msgReceived  int64 // charges
+	msgGranted   int64
+	msgReturned  int64
+	deaf         bool // nobody receives messages any more
+
+	shutting    bool // Shutdown was called
+	closeCode   uint64
+	closeReason string
+	closeDue    bool    // a CLOSE is to be sent
+	closeAt     instant // when the next one is
+	closeTries  int
+	doneAt      instant
+
+	events    []Event
+	eventHead int
+	scratch   chunk
+	stats     Stats
+}
+
+// New returns an association whose handshake is over.
+func New(now time.Time, c *Config) *Assoc {
+	a := &Assoc{
+		c:              *c,
+		epoch:          now.Add(-time.Second),
+		random:         c.Seed,
+		streams:        make(map[StreamID]*stream),
+		sequences:      make(map[uint64]uint64),
+		partials:       make(map[uint64]*partial),
+		halfSent:       make(map[uint64]*Outgoing),
+		dataCredit:     c.Peer.MaxData,
+		granted:        c.Local.MaxData,
+		window:         c.Local.MaxData,
+		msgCredit:      c.Peer.MaxMessages,
+		msgGranted:     c.Local.MaxMessages,
+		peerMaxStreams: uint64(max(0, c.Peer.MaxStreams)),
+		maxPeerStreams: uint64(min(max(0, c.Local.MaxStreams), maxStreams)),
+		skipped:        -1,
+	}
+	if a.c.ReceiveWindow == 0 {
+		a.c.ReceiveWindow = 16 << 20
+	}
+	if a.c.RTT <= 0 {
+		a.c.RTT = defaultInitialRTT
+	}
+	a.c.Peer.AckDelay = min(a.c.Peer.AckDelay, maxAckDelay)
+	a.now = instant(time.Second)
+	a.lastReceived, a.idleFrom, a.lastKeepAlive = a.now, a.now, a.now
+	a.makeHeader()
+	a.acks.maxDelay = c.Local.AckDelay
+	a.rtt.init(a.c.RTT)
+	a.loss.init()
+	if c.Controller == CUBIC {
+		a.cc = newCUBIC()
+	} else {
+		a.cc = newBBR(a.rand())
+	}
+	a.mtu.init(a)
+	a.cc.mtuChanged(a.mtu.current)
+	a.pacer.init(a.now)
+	a.nextSkip = 100 + packetNumber(a.rand()%100)
+	if a.c.Client {
+		a.opened = 1
+	} else {
+		a.peerOpened = 1
+		a.maxPeerStreams = max(a.maxPeerStreams, 1)
+	}
+	a.newStream(0)
+	return a
+}
+
+// tick takes the time of a call.
+func (a *Assoc) tick(now time.Time) instant {
+	if t := instant(now.Sub(a.epoch)); t > a.now {
+		a.now = t
+	}
+	return a.now
+}
+
+// rand is splitmix64: predictable only for who knows the seed.
+func (a *Assoc) rand() uint64 {
+	a.random += 0x9e3779b97f4a7c15
+	z := a.random
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
+}
+
+func (a *Assoc) event(e Event) { a.events = append(a.events, e) }
+
+// NextEvent returns the next event, or one of kind EventNone.
+func (a *Assoc) NextEvent() Event {
+	if a.eventHead == len(a.events) {
+		a.events, a.eventHead = a.events[:0], 0
+		return Event{}
+	}
+	e := a.events[a.eventHead]
+	a.events[a.eventHead] = Event{}
+	a.eventHead++
+	return e
+}
+
+// attend notes that a control chunk of s is due.
+func (a *Assoc) attend(s *stream) {
+	if !s.attn {
+		s.attn = true
+		a.attention = append(a.attention, s)
+	}
+}
+
+// Ping makes the peer answer at once. EventPong follows.
+func (a *Assoc) Ping() { a.pingDue, a.pingAsked = true, true }
+
+// Err returns why the association has ended, nil before. ErrPeerClosed is the
+// orderly end by the peer, ErrClosed that by this side.
+func (a *Assoc) Err() error { return a.err }
+
+// Done reports that an ended association has nothing more to say, and can be
+// forgotten. Timeout tells when that may be.
+func (a *Assoc) Done() bool { return a.life == stateDone }
+
+// LargestDatagram returns the size of the datagrams that are sent at present.
+func (a *Assoc) LargestDatagram() int { return a.mtu.current }
+
+// maxPayload is how many bytes of chunks fit into a packet.
+func (a *Assoc) maxPayload() int { return a.mtu.current - a.overhead() }
+
+// itemAcked tells whoever sent it that an item has arrived.
+func (a *Assoc) itemAcked(t instant, p *sentPacket, it *sentItem) {
+	switch it.kind {
+	case itemStream:
+		a.streamAcked(it.stream, it)
+	case itemMessage:
+		a.messageAcked(t, it.msg, it)
+	case itemAck:
+		a.acks.forget(packetNumber(it.end))
+	case itemReset:
+		it.stream.resetAcked = true
+		a.event(Event{Kind: EventFlushed, Stream: it.stream.id})
+		a.checkOver(it.stream)
+	case itemPing:
+		a.event(Event{Kind: EventPong, RTT: t.sub(p.sent)})
+	case itemProbe:
+		a.mtu.probeAcked(a, t, int(it.end))
+	}
+}
+
+// itemLost has an item sent again, if it still matters.
+func (a *Assoc) itemLost(t instant, it *sentItem) {
+	switch it.kind {
+	case itemStream:
+		a.streamLost(it.stream, it)
+	case itemMessage:
+		a.messageLost(it.msg, it)
+	case itemReset:
+		if !it.stream.resetAcked {
+			it.stream.resetDue = true
+			a.attend(it.stream)
+		}
+	case itemStop:
+		if s := it.stream; s.final < 0 {
+			s.stopDue = true
+			a.attend(s)
+		}
+	case itemMaxStream:
+		if s := it.stream; s.final < 0 && !s.stopped {
+			s.grantDue = true
+			a.attend(s)
+		}
+	case itemMaxData:
+		a.maxDataDue = true
+	case itemMaxMsgs:
+		a.maxMessagesDue = true
+	case itemMaxStreams:
+		a.maxStreamsDue = true
+	case itemCancel:
+		a.cancels = append(a.cancels, it.cancel)
+	case itemPing:
+		a.pingDue, a.pingAsked = true, true
+	case itemProbe:
+		a.mtu.probeLost(a, t, int(it.end))
+	}
+}
+
+// Receive takes a datagram with this association's LocalID, which it borrows. What
+// is wrong with it is counted, and ends the association if that is called for.
+func (a *Assoc) Receive(now time.Time, datagram []byte) {
+	t := a.tick(now)
+	a.stats.PacketsReceived++
+	a.stats.BytesReceived += uint64(len(datagram))
+	pn, chunks, ok := a.open(datagram)
+	if !ok {
+		a.stats.PacketsDropped++
+		return
+	}
+	if a.acks.duplicate(pn) {
+		a.stats.PacketsDuplicate++
+		return
+	}
+	if a.life != stateOpen {
+		a.receiveClosed(t, chunks)
+		return
+	}
+	a.lastReceived, a.idleFrom = t, t
+	eliciting, urgent, err := a.chunksReceived(t, chunks)
+	switch {
+	case err == errNoRoom:
+		a.stats.PacketsRefused++
+	case err != nil:
+		a.fail(t, err)
+	case a.life == stateOpen:
+		a.acks.packetReceived(t, pn, eliciting, urgent)
+	}
+}
+
+// chunksReceived works through the chunks of a packet. It reports whether the packet
+// is to be acknowledged, and whether at once.
+func (a *Assoc) chunksReceived(t instant, b []byte) (eliciting, urgent bool, err error) {
+	if len(b) == 0 {
+		return false, false, protocolError("empty packet")
+	}
+	c := &a.scratch
+	for len(b) > 0 {
+		n, err := parseChunk(b, c)
+		if err != nil {
+			return false, false, protocolError("malformed chunk")
+		}
+		b = b[n:]
+		if err := a.chunkReceived(t, c); err != nil {
+			return false, false, err
+		}
+		switch c.typ {
+		case chunkAck, chunkPadding, chunkClose:
+		case chunkPing:
+			eliciting, urgent = true, true
+		default:
+			eliciting = true
+		}
+		if a.life != stateOpen {
+			break
+		}
+	}
+	c.data = nil
+	return eliciting, urgent, nil
+}
+
+func (a *Assoc) chunkReceived(t instant, c *chunk) error {
+	switch c.typ {
+	case chunkAck:
+		return a.ackReceived(t, c)
+	case chunkStream:
+		return a.streamReceived(t, c)
+	case chunkMessage:
+		return a.messageReceived(c)
+	case chunkFragment:
+		return a.fragmentReceived(c)
+	case chunkCancel:
+		return a.cancelReceived(c)
+	case chunkResetStream:
+		return a.resetReceived(t, c)
+	case chunkStopSending:
+		return a.stopReceived(c)
+	case chunkMaxData:
+		if v := credit(c.value); v > a.dataCredit {
+			a.dataCredit = v
+			for _, id := range slices.Sorted(maps.Keys(a.streams)) {
+				a.enqueueStream(a.streams[id])
+			}
+		}
+	case chunkMaxStreamData:
+		s, err := a.peerStream(c.id)
+		if s == nil {
+			return err
+		}
+		if v := credit(c.value); v > s.credit {
+			s.credit = v
+			a.enqueueStream(s)
+		}
+	case chunkMaxStreams:
+		a.peerMaxStreams = max(a.peerMaxStreams, c.value)
+	case chunkMaxMessages:
+		if v := credit(c.value); v > a.msgCredit {
+			a.msgCredit = v
+			a.unblockMessages()
+		}
+	case chunkPathChallenge:
+		if len(a.pathResponses) < maxPathResponses { // S3
+			a.pathResponses = append(a.pathResponses, [8]byte(c.data))
+		}
+	case chunkClose:
+		a.closeReceived(t, c)
+	}
+	// PADDING, PING, the BLOCKED chunks and PATH_RESPONSE ask for nothing here.
+	return nil
+}
+
+// credit turns a credit from the wire into a number that sums cannot overflow.
+func credit(v uint64) int64 { return int64(min(v, framing.MaxVarint)) }
+
+// Stats counts what an association did, and says how its path looks.
+type Stats struct {
+	PacketsSent, PacketsReceived uint64
+	BytesSent, BytesReceived     uint64 // whole datagrams
+	PacketsLost                  uint64 // declared lost
+	PacketsLate                  uint64 // of those, arrived after all
+	PacketsDropped               uint64 // received, and malformed
+	PacketsDuplicate             uint64
+	PacketsRefused               uint64 // received without room for their content
+	BytesRetransmitted           uint64 // of streams and messages
+	ProbeTimeouts                uint64
+	BlackHoles                   uint64 // path MTUs that stopped to pass
+
+	MessagesSent, MessagesReceived uint64
+	MessagesDropped                uint64 // received without room, and not repaired
+	MessagesCanceled               uint64 // given up by the peer
+	MessageRetries                 uint64
+
+	RTT, MinRTT, RTTVar time.Duration
+	CongestionWindow    int
+	InFlight            int
+	PacingRate          float64 // bytes per second
+	Bandwidth           float64 // estimate, bytes per second
+	MTU                 int
+	State               string // of the controller
+}
+
+// Stats returns the counters and the present state of the path.
+func (a *Assoc) Stats() Stats {
+	s := a.stats
+	s.RTT, s.MinRTT, s.RTTVar = a.rtt.smoothed, a.rtt.min, a.rtt.variance
+	s.CongestionWindow = a.cc.window()
+	s.InFlight = a.loss.inflight
+	s.PacingRate = a.cc.pacingRate()
+	s.Bandwidth = a.cc.bandwidth()
+	s.MTU = a.mtu.current
+	s.State = a.cc.state()
+	return s
+}

@@ -1,0 +1,342 @@
+package reliable
+
+import "time"
+
+// minChunkRoom is the room below which a packet counts as full: a chunk without a
+// length may end up to three bytes before the end of its packet.
+const minChunkRoom = 16
+
+// AppendDatagram appends one datagram to b if there is something to send and
+// congestion control and pacing allow it. Otherwise it returns b as it is: then the
+// next one is due after Receive, Advance at Timeout, or a call that sends.
+func (a *Assoc) AppendDatagram(now time.Time, b []byte) []byte {
+	t := a.tick(now)
+	if a.life != stateOpen {
+		return a.appendClosePacket(t, b)
+	}
+	if a.shutting {
+		a.checkShutdown(t)
+		if a.life != stateOpen {
+			return a.appendClosePacket(t, b)
+		}
+	}
+	a.nextSend = 0
+	waiting := a.controlDue() || !a.ready.empty()
+	data := waiting && a.mayBeSent(t)
+	if !data && !a.acks.due(t) {
+		if !waiting && a.loss.inflight < a.cc.window() {
+			a.cc.appLimited(a.loss.inflight)
+		}
+		return b
+	}
+	if data {
+		if size := a.mtu.want(t); size > 0 && a.loss.probes == 0 {
+			return a.appendProbe(t, b, size)
+		}
+	}
+	a.maybeSkip()
+	p := a.loss.sent.push()
+	start := len(b)
+	b = a.appendHeader(b, p.pn)
+	head := len(b)
+	end := start + a.mtu.current - (a.overhead() - packetHeaderLen)
+	ackOnly := !data
+	b = a.appendAcks(b, t, end, ackOnly, p)
+	if data {
+		b = a.appendControl(b, end, p)
+		b = a.appendData(b, t, end, p)
+	}
+	if len(b) == head {
+		a.loss.sent.unpush()
+		return b[:start]
+	}
+	b = a.seal(b, start)
+	a.packetSent(t, p, len(b)-start)
+	return b
+}
+
+// mayBeSent reports whether window and pacer let a packet out. If only the pacer
+// does not, nextSend says when it will.
+func (a *Assoc) mayBeSent(t instant) bool {
+	l := &a.loss
+	if l.probes > 0 {
+		return true
+	}
+	if l.inflight >= a.cc.window() || l.sent.next-l.sent.base >= maxTrackedPackets {
+		return false
+	}
+	a.nextSend = a.pacer.next(t, a.mtu.current)
+	if a.nextSend <= t {
+		a.nextSend = 0
+	}
+	return a.nextSend == 0
+}
+
+// maybeSkip leaves a packet number out now and then: who acknowledges it,
+// acknowledges what was not received (trap R4).
+func (a *Assoc) maybeSkip() {
+	s := &a.loss.sent
+	if s.next < a.nextSkip {
+		return
+	}
+	p := s.push()
+	p.state = packetSkipped
+	a.skipped = p.pn
+	a.nextSkip = s.next + 500 + packetNumber(a.rand()%2000)
+}
+
+// packetSent puts a packet into the books.
+func (a *Assoc) packetSent(t instant, p *sentPacket, size int) {
+	p.size = int32(size)
+	p.sent = t
+	a.stats.PacketsSent++
+	a.stats.BytesSent += uint64(size)
+	if !p.eliciting {
+		return // nobody will tell what becomes of it
+	}
+	l := &a.loss
+	if a.eliciting == 0 {
+		a.idleFrom = max(a.idleFrom, min(t, a.lastReceived.add(a.c.IdleTimeout/2)))
+	}
+	p.counted = true
+	a.eliciting++
+	a.cc.packetSent(t, &p.ratePacket, size, l.inflight)
+	l.inflight += size
+	l.lastEliciting = t
+	l.sent.link(p)
+	a.pacer.setRate(a.cc.pacingRate())
+	a.pacer.setBurst(a.mtu.current, a.cc.window())
+	a.pacer.packetSent(t, size)
+	if l.probes > 0 {
+		l.probes--
+	}
+	if size >= a.mtu.current-minChunkRoom {
+		a.mtu.full++
+	}
+}
+
+// appendAcks appends an ACK if the peer waits for one.
+func (a *Assoc) appendAcks(b []byte, t instant, end int, ackOnly bool, p *sentPacket) []byte {
+	if a.acks.waiting == 0 {
+		return b
+	}
+	room := end - len(b)
+	if !ackOnly {
+		room /= 2
+	}
+	b, known := a.acks.append(b, t, room)
+	if known > 0 {
+		p.add(sentItem{kind: itemAck, end: int64(known)})
+	}
+	// A side that only receives never learns which of its ACKs have arrived, unless
+	// it asks for it now and then. RFC 9000 §13.2.4.
+	if ackOnly && len(a.acks.received) >= pruneRanges && t.sub(a.lastAckPing) > a.rtt.smoothed && len(b) < end {
+		a.lastAckPing = t
+		b = append(b, byte(chunkPing))
+		p.eliciting = true
+	}
+	return b
+}
+
+// controlDue reports whether a control chunk is waiting.
+func (a *Assoc) controlDue() bool {
+	return a.pingDue || a.maxDataDue || a.maxMessagesDue || a.maxStreamsDue ||
+		len(a.attention) > 0 || len(a.cancels) > 0 || len(a.pathResponses) > 0
+}
+
+// maxControlLen bounds the length of one control chunk.
+const maxControlLen = 1 + 4*8
+
+// appendControl appends the control chunks that are due, as many as fit.
+func (a *Assoc) appendControl(b []byte, end int, p *sentPacket) []byte {
+	put := func(t chunkType, it sentItem, vs ...uint64) {
+		b = appendValues(b, t, vs...)
+		p.eliciting = true
+		if it.kind != 0 {
+			p.add(it)
+		}
+	}
+	fits := func() bool { return end-len(b) >= maxControlLen }
+	if a.pingDue && fits() {
+		if a.pingAsked {
+			put(chunkPing, sentItem{kind: itemPing})
+		} else {
+			put(chunkPing, sentItem{})
+		}
+		a.pingDue, a.pingAsked = false, false
+	}
+	if a.maxDataDue && fits() {
+		a.maxDataDue = false
+		put(chunkMaxData, sentItem{kind: itemMaxData}, uint64(a.granted))
+	}
+	if a.maxMessagesDue && fits() {
+		a.maxMessagesDue = false
+		put(chunkMaxMessages, sentItem{kind: itemMaxMsgs}, uint64(a.msgGranted))
+	}
+	if a.maxStreamsDue && fits() {
+		a.maxStreamsDue = false
+		put(chunkMaxStreams, sentItem{kind: itemMaxStreams}, a.maxPeerStreams)
+	}
+	n := 0
+	for ; n < len(a.attention) && end-len(b) >= 3*maxControlLen; n++ {
+		s := a.attention[n]
+		s.attn = false
+		if s.grantDue {
+			s.grantDue = false
+			put(chunkMaxStreamData, sentItem{kind: itemMaxStream, stream: s}, uint64(s.id), uint64(s.granted))
+		}
+		if s.resetDue {
+			s.resetDue = false
+			put(chunkResetStream, sentItem{kind: itemReset, stream: s}, uint64(s.id), s.resetCode, uint64(s.next))
+		}
+		if s.stopDue {
+			s.stopDue = false
+			put(chunkStopSending, sentItem{kind: itemStop, stream: s}, uint64(s.id), 0)
+		}
+	}
+	a.attention = append(a.attention[:0], a.attention[n:]...)
+	n = 0
+	for ; n < len(a.cancels) && fits(); n++ {
+		c := a.cancels[n]
+		b = appendCancel(b, c.id, c.total, c.ordered, c.channel, c.sequence)
+		p.eliciting = true
+		p.add(sentItem{kind: itemCancel, cancel: c})
+	}
+	a.cancels = append(a.cancels[:0], a.cancels[n:]...)
+	n = 0
+	for ; n < len(a.pathResponses) && fits(); n++ {
+		b = append(append(b, byte(chunkPathResponse)), a.pathResponses[n][:]...)
+		p.eliciting = true
+	}
+	a.pathResponses = append(a.pathResponses[:0], a.pathResponses[n:]...)
+	return b
+}
+
+// appendData fills the packet with what streams and messages have to send, a chunk
+// of each in turn.
+func (a *Assoc) appendData(b []byte, t instant, end int, p *sentPacket) []byte {
+	for end-len(b) >= minChunkRoom {
+		x, l := a.ready.front()
+		if l == nil {
+			break
+		}
+		room := end - len(b)
+		var ok, blocked, more bool
+		if x.stream != nil {
+			b, ok = a.appendStream(b, room, x.stream, p)
+			if more = a.canSend(x.stream); !more {
+				x.stream.queued = false
+			}
+		} else {
+			b, ok, blocked = a.appendMessage(b, t, room, x.msg, p)
+			if more = !blocked && x.msg.canSend(); !more {
+				x.msg.queued = false
+			}
+			if blocked {
+				a.blocked = append(a.blocked, x.msg)
+			}
+		}
+		p.eliciting = p.eliciting || ok
+		switch {
+		case !more:
+			l.pop()
+		case ok:
+			l.rotate()
+		default:
+			return b // it waits for a packet with more room
+		}
+	}
+	return b
+}
+
+// appendProbe appends a packet that is nothing but large.
+func (a *Assoc) appendProbe(t instant, b []byte, size int) []byte {
+	p := a.loss.sent.push()
+	start := len(b)
+	b = a.appendHeader(b, p.pn)
+	b = append(b, byte(chunkPing))
+	for n := size - (a.overhead() - packetHeaderLen) - (len(b) - start); n > 0; n-- {
+		b = append(b, byte(chunkPadding))
+	}
+	b = a.seal(b, start)
+	a.mtu.probing = size
+	p.size, p.sent = int32(len(b)-start), t
+	p.add(sentItem{kind: itemProbe, end: int64(size)})
+	a.loss.sent.link(p)
+	a.stats.PacketsSent++
+	a.stats.BytesSent += uint64(size)
+	return b
+}
+
+// Timeout returns when Advance must be called next, also if nothing happens until
+// then. Zero is never.
+func (a *Assoc) Timeout() time.Time {
+	var at instant
+	first := func(t instant) {
+		if t != 0 && (at == 0 || t < at) {
+			at = t
+		}
+	}
+	switch a.life {
+	case stateDone:
+		return time.Time{}
+	case stateClosing, stateDraining:
+		if a.closeDue {
+			first(a.now)
+		}
+		first(a.closeAt)
+		first(a.doneAt)
+	default:
+		first(a.acks.timeout())
+		first(a.lossTimeout())
+		first(a.nextSend)
+		if a.c.KeepAlive > 0 && !a.pingDue {
+			first(max(a.lastReceived, a.lastKeepAlive).add(a.c.KeepAlive))
+		}
+		if a.c.IdleTimeout > 0 {
+			first(a.idleFrom.add(a.c.IdleTimeout))
+		}
+		if len(a.timers) > 0 {
+			first(a.timers[0].due)
+		}
+	}
+	if at == 0 {
+		return time.Time{}
+	}
+	return a.epoch.Add(time.Duration(at))
+}
+
+// Advance runs what is due. AppendDatagram has to be called after.
+func (a *Assoc) Advance(now time.Time) {
+	t := a.tick(now)
+	if a.life != stateOpen {
+		a.advanceClosed(t)
+		return
+	}
+	if d := a.c.IdleTimeout; d > 0 && t >= a.idleFrom.add(d) {
+		a.end(t, ErrIdleTimeout)
+		return
+	}
+	if at := a.lossTimeout(); at != 0 && t >= at {
+		a.lossDue(t)
+	}
+	a.messagesDue(t)
+	if d := a.c.KeepAlive; d > 0 && t >= max(a.lastReceived, a.lastKeepAlive).add(d) {
+		a.lastKeepAlive = t
+		a.pingDue = true
+		a.rest()
+	}
+}
+
+// rest gives memory back that only a busy association needs.
+func (a *Assoc) rest() {
+	if a.eliciting > 0 || !a.ready.empty() {
+		return
+	}
+	a.loss.sent.release()
+	a.pool.free = nil
+	a.loss.acked, a.loss.lost, a.loss.ranges = nil, nil, nil
+	if len(a.events) == a.eventHead {
+		a.events, a.eventHead = nil, 0
+	}
+}

@@ -1,0 +1,207 @@
+package reliable
+
+// blockLen is the size of a full block. Both buffers are made of blocks, so that
+// memory follows what is in them, and growing copies nothing.
+const (
+	blockLen      = 32 << 10
+	minBlockLen   = 1 << 10
+	maxFreeBlocks = 64 // of full size that an association keeps for later
+)
+
+// A blockPool keeps blocks of full size.
+type blockPool struct{ free [][]byte }
+
+func (p *blockPool) get() []byte {
+	if n := len(p.free); n > 0 {
+		b := p.free[n-1]
+		p.free[n-1] = nil
+		p.free = p.free[:n-1]
+		return b
+	}
+	return make([]byte, blockLen)
+}
+
+func (p *blockPool) put(b []byte) {
+	if cap(b) == blockLen && len(p.free) < maxFreeBlocks {
+		p.free = append(p.free, b[:blockLen])
+	}
+}
+
+// A sendBlock holds bytes from off on.
+type sendBlock struct {
+	off int64
+	b   []byte
+}
+
+// A sendBuffer holds what was written and is not yet known to have arrived.
+type sendBuffer struct {
+	blocks []sendBlock
+	base   int64 // first byte held
+	end    int64 // of what was written
+}
+
+// len returns how many bytes are held.
+func (s *sendBuffer) len() int { return int(s.end - s.base) }
+
+// write appends p.
+func (s *sendBuffer) write(pool *blockPool, p []byte) {
+	for len(p) > 0 {
+		if n := len(s.blocks); n > 0 {
+			last := &s.blocks[n-1]
+			if room := min(cap(last.b)-len(last.b), len(p)); room > 0 {
+				last.b = append(last.b, p[:room]...)
+				s.end += int64(room)
+				p = p[room:]
+				continue
+			}
+		}
+		var b []byte
+		if len(s.blocks) > 0 || len(p) >= blockLen/2 {
+			b = pool.get()[:0]
+		} else {
+			n := minBlockLen
+			for n < len(p) {
+				n *= 2
+			}
+			b = make([]byte, 0, n)
+		}
+		s.blocks = append(s.blocks, sendBlock{s.end, b})
+	}
+}
+
+// appendTo appends [start, end), which is held, to b.
+func (s *sendBuffer) appendTo(b []byte, start, end int64) []byte {
+	i, j := 0, len(s.blocks)-1
+	for i < j { // the last block that begins at or before start
+		m := (i + j + 1) / 2
+		if s.blocks[m].off <= start {
+			i = m
+		} else {
+			j = m - 1
+		}
+	}
+	for ; start < end; i++ {
+		bl := &s.blocks[i]
+		from := int(start - bl.off)
+		to := min(int(end-bl.off), len(bl.b))
+		b = append(b, bl.b[from:to]...)
+		start += int64(to - from)
+	}
+	return b
+}
+
+// release drops what lies below off.
+func (s *sendBuffer) release(pool *blockPool, off int64) {
+	if off <= s.base {
+		return
+	}
+	s.base = off
+	i := 0
+	for i < len(s.blocks) && s.blocks[i].off+int64(len(s.blocks[i].b)) <= off {
+		if i == len(s.blocks)-1 && cap(s.blocks[i].b)-len(s.blocks[i].b) > 0 && cap(s.blocks[i].b) <= 2*minBlockLen {
+			break // goes on being filled
+		}
+		pool.put(s.blocks[i].b)
+		i++
+	}
+	if i > 0 {
+		n := copy(s.blocks, s.blocks[i:])
+		clear(s.blocks[n:])
+		s.blocks = s.blocks[:n]
+	}
+	if n := len(s.blocks); n == 1 && s.base == s.end && cap(s.blocks[0].b) <= 2*minBlockLen {
+		s.blocks[0] = sendBlock{s.end, s.blocks[0].b[:0]}
+	}
+}
+
+// A recvBuffer puts a stream together. Bytes lie in blocks of equal size behind
+// each other, those that nothing has come for are nil.
+type recvBuffer struct {
+	blocks  [][]byte
+	off     int64          // offset of blocks[0]
+	read    int64          // of the next byte for the application
+	have    spanSet[int64] // what has come, from read on
+	highest int64          // end of what has come
+}
+
+// ready returns how many bytes can be read.
+func (r *recvBuffer) ready() int {
+	if len(r.have) == 0 || r.have[0].start > r.read {
+		return 0
+	}
+	return int(r.have[0].end - r.read)
+}
+
+// write puts p, which begins at off, into the buffer. It reports false if it would
+// take more gaps than are allowed; nothing has happened then.
+func (r *recvBuffer) write(pool *blockPool, off int64, p []byte) bool {
+	if off < r.read {
+		cut := min(r.read-off, int64(len(p)))
+		off, p = off+cut, p[cut:]
+	}
+	end := off + int64(len(p))
+	if len(p) == 0 || r.have.covers(off, end) {
+		return true
+	}
+	if len(r.have) >= maxOutOfOrder && r.have.wouldSplit(off, end) {
+		return false
+	}
+	if len(r.have) == 0 && len(r.blocks) == 0 {
+		r.off = r.read
+	}
+	r.have.add(off, end)
+	r.highest = max(r.highest, end)
+	for len(p) > 0 {
+		i, at := int((off-r.off)/blockLen), int((off-r.off)%blockLen)
+		for i >= len(r.blocks) {
+			r.blocks = append(r.blocks, nil)
+		}
+		if r.blocks[i] == nil {
+			r.blocks[i] = pool.get()
+		}
+		n := copy(r.blocks[i][at:], p)
+		off, p = off+int64(n), p[n:]
+	}
+	return true
+}
+
+// peek returns the next bytes, as many as lie in one piece. They are valid until
+// the next call of a method other than peek.
+func (r *recvBuffer) peek() []byte {
+	n := r.ready()
+	if n == 0 {
+		return nil
+	}
+	at := int(r.read - r.off)
+	return r.blocks[0][at:min(at+n, blockLen)]
+}
+
+// skip drops the next n bytes, which peek has shown.
+func (r *recvBuffer) skip(pool *blockPool, n int) {
+	r.read += int64(n)
+	r.have.popFront(r.read)
+	if len(r.have) == 0 { // empty: begin at the start of a block again
+		r.drop(pool)
+		return
+	}
+	if r.read-r.off >= blockLen {
+		pool.put(r.blocks[0])
+		m := copy(r.blocks, r.blocks[1:])
+		r.blocks[m] = nil
+		r.blocks = r.blocks[:m]
+		r.off += blockLen
+	}
+}
+
+// drop gives all blocks back.
+func (r *recvBuffer) drop(pool *blockPool) {
+	for i, b := range r.blocks {
+		if b != nil {
+			pool.put(b)
+		}
+		r.blocks[i] = nil
+	}
+	r.blocks = r.blocks[:0]
+	r.have = r.have[:0]
+	r.off = r.read
+}

@@ -1,0 +1,223 @@
+package reliable
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/vstp-go/vstp/framing"
+)
+
+// How often CLOSE is said until the peer answers, and how long an ended association
+// answers, in probe timeouts. PROTOCOL §7.10.
+const (
+	closeTries   = 6
+	drainPTOs    = 3
+	maxReasonLen = framing.MaxReasonLen
+)
+
+// codeClosed is the orderly end.
+const codeClosed = 0
+
+// Shutdown ends the association in order: the streams end behind what was written,
+// nothing is received any more, and when the peer has everything, it is told. Err is
+// nil until then.
+func (a *Assoc) Shutdown(now time.Time) {
+	t := a.tick(now)
+	if a.shutting || a.life != stateOpen {
+		return
+	}
+	a.shutting = true
+	a.deaf = true
+	for a.inboxHead < len(a.inbox) {
+		a.ReceiveMessage(now)
+	}
+	for _, id := range slices.Sorted(maps.Keys(a.streams)) {
+		a.CloseWrite(id)
+		a.StopReading(now, id)
+	}
+	a.checkShutdown(t)
+}
+
+// checkShutdown completes Shutdown when nothing is left to be sent.
+func (a *Assoc) checkShutdown(t instant) {
+	if a.life != stateOpen || a.messages > 0 || len(a.cancels) > 0 {
+		return
+	}
+	for _, s := range a.streams {
+		// A stream of which nothing was ever sent needs no FIN to arrive.
+		if !a.Flushed(s.id) && (s.next > 0 || s.out.len() > 0) {
+			return
+		}
+	}
+	a.beginClose(t, codeClosed, "", ErrClosed)
+}
+
+// Close ends the association at once. The peer is told code and reason, of up to
+// 1,024 bytes; code 0 is an orderly end.
+func (a *Assoc) Close(now time.Time, code uint64, reason string) {
+	t := a.tick(now)
+	if a.life == stateOpen {
+		a.beginClose(t, code, reason[:min(len(reason), maxReasonLen)], ErrClosed)
+	}
+}
+
+// fail ends the association because of what the peer did.
+func (a *Assoc) fail(t instant, err error) {
+	var pe *ProtocolError
+	if errors.As(err, &pe) && a.life == stateOpen {
+		a.beginClose(t, uint64(pe.Code), pe.Reason, err)
+		return
+	}
+	a.end(t, err)
+}
+
+// beginClose sends CLOSE, and goes on until the peer answers.
+func (a *Assoc) beginClose(t instant, code uint64, reason string, err error) {
+	a.ended(err)
+	a.life = stateClosing
+	a.closeCode, a.closeReason = code, reason
+	a.closeDue = true
+	a.closeTries = 0
+	a.doneAt = 0
+}
+
+// end ends the association without telling the peer.
+func (a *Assoc) end(_ instant, err error) {
+	if a.life == stateOpen {
+		a.ended(err)
+	}
+	a.life = stateDone
+}
+
+// Reset ends the association because the peer does not know it any more.
+func (a *Assoc) Reset(now time.Time) {
+	t := a.tick(now)
+	if a.life == stateOpen {
+		a.end(t, ErrReset)
+	}
+	a.life = stateDone
+}
+
+// ended settles everything that waits. What has come can still be read.
+func (a *Assoc) ended(err error) {
+	a.err = err
+	for _, l := range a.ready.levels {
+		for _, x := range l.q[l.head:] {
+			if x.msg != nil {
+				a.settleMessage(x.msg, err)
+			}
+		}
+	}
+	for _, m := range a.blocked {
+		a.settleMessage(m, err)
+	}
+	for len(a.timers) > 0 {
+		a.settleMessage(a.timers[0], err)
+	}
+	for _, id := range slices.Sorted(maps.Keys(a.halfSent)) {
+		a.settleMessage(a.halfSent[id], err)
+	}
+	for _, id := range slices.Sorted(maps.Keys(a.streams)) {
+		st := a.streams[id]
+		if st.writeErr == nil {
+			st.writeErr = err
+		}
+		a.readable(st)
+		a.event(Event{Kind: EventWritable, Stream: st.id})
+	}
+	if a.wantMessageRoom {
+		a.wantMessageRoom = false
+		a.event(Event{Kind: EventMessageRoom})
+	}
+	a.ready, a.blocked, a.timers = sendQueue{}, nil, nil
+	next := a.loss.sent.next
+	a.loss = lossState{}
+	a.loss.init()
+	a.loss.sent.base, a.loss.sent.next = next, next
+	a.eliciting = 0
+	a.event(Event{Kind: EventClosed})
+}
+
+// closeReceived takes the peer's CLOSE.
+func (a *Assoc) closeReceived(t instant, c *chunk) {
+	var err error = ErrPeerClosed
+	if c.value != codeClosed {
+		err = &ProtocolError{
+			Remote: true,
+			Code:   framing.ErrorCode(c.value),
+			Reason: string(c.data[:min(len(c.data), maxReasonLen)]),
+		}
+	}
+	a.ended(err)
+	a.life = stateDraining
+	a.closeCode, a.closeReason = codeClosed, ""
+	a.closeDue = true
+	a.doneAt = t.add(drainPTOs * a.rtt.pto(a.c.Peer.AckDelay))
+}
+
+// receiveClosed takes a packet that came after the end. PROTOCOL §7.10.
+func (a *Assoc) receiveClosed(t instant, chunks []byte) {
+	hasClose := false
+	c := &a.scratch
+	for len(chunks) > 0 {
+		n, err := parseChunk(chunks, c)
+		if err != nil {
+			break
+		}
+		chunks = chunks[n:]
+		hasClose = hasClose || c.typ == chunkClose
+	}
+	switch a.life {
+	case stateClosing:
+		if hasClose { // the answer
+			a.closeDue, a.closeAt = false, 0
+			a.doneAt = t.add(drainPTOs * a.rtt.pto(a.c.Peer.AckDelay))
+			a.closeTries = closeTries
+		} else if a.closeTries < closeTries {
+			a.closeDue = true // it has not heard yet
+		}
+	case stateDraining:
+		a.closeDue = a.closeDue || hasClose
+	}
+}
+
+// appendClosePacket appends a packet with CLOSE if one is due.
+func (a *Assoc) appendClosePacket(t instant, b []byte) []byte {
+	if !a.closeDue || a.life == stateDone {
+		return b
+	}
+	a.closeDue = false
+	start := len(b)
+	b = a.appendHeader(b, a.loss.sent.next)
+	a.loss.sent.next++
+	a.loss.sent.base = a.loss.sent.next
+	b = appendClose(b, a.closeCode, a.closeReason)
+	b = a.seal(b, start)
+	a.stats.PacketsSent++
+	a.stats.BytesSent += uint64(len(b) - start)
+	if a.life == stateClosing {
+		pto := a.rtt.pto(a.c.Peer.AckDelay)
+		a.closeTries++
+		if a.closeTries < closeTries {
+			a.closeAt = t.add(min(pto<<(a.closeTries-1), max(maxPTO, pto)))
+		} else {
+			a.closeAt = 0
+			a.doneAt = t.add(pto)
+		}
+	}
+	return b
+}
+
+// advanceClosed is Advance after the end.
+func (a *Assoc) advanceClosed(t instant) {
+	if a.closeAt != 0 && t >= a.closeAt {
+		a.closeAt = 0
+		a.closeDue = true
+	}
+	if a.doneAt != 0 && t >= a.doneAt {
+		a.life = stateDone
+		a.closeDue = false
+	}
+}

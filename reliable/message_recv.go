@@ -1,0 +1,315 @@
+package reliable
+
+import (
+	"time"
+
+	"github.com/vstp-go/vstp/framing"
+)
+
+// Incoming is a message that has arrived whole. Its slices belong to the receiver.
+type Incoming struct {
+	Header  []byte // encoded header block, which adds up
+	Payload []byte
+	Ack     bool // the sender asked for an acknowledgement
+
+	charge int64
+}
+
+// fragmentBlock is the size of the pieces in which the beginning of a message is kept.
+const fragmentBlock = 16 << 10
+
+// A partial is a message of which not everything has come.
+//
+// Memory follows what has come, not what total claims: bytes lie in blocks until a
+// quarter of all is there. Then they move to where they will stay, so that nearly
+// all of a large message is copied once.
+type partial struct {
+	total  int64
+	have   spanSet[int64]
+	got    int64
+	body   []byte   // total bytes, once a quarter has come
+	blocks [][]byte // before
+}
+
+// write puts p at off. It reports false if that makes too many gaps.
+func (m *partial) write(off int64, p []byte) bool {
+	end := off + int64(len(p))
+	if len(m.have) >= maxOutOfOrder && m.have.wouldSplit(off, end) {
+		return false
+	}
+	fresh := m.have.add(off, end)
+	if fresh == 0 {
+		return true
+	}
+	m.got += fresh
+	if m.body == nil && 4*m.got >= m.total {
+		m.body = make([]byte, m.total)
+		for i, b := range m.blocks {
+			copy(m.body[int64(i)*fragmentBlock:], b)
+		}
+		m.blocks = nil
+	}
+	if m.body != nil {
+		copy(m.body[off:], p)
+		return true
+	}
+	for len(p) > 0 {
+		i, at := int(off/fragmentBlock), int(off%fragmentBlock)
+		for i >= len(m.blocks) {
+			m.blocks = append(m.blocks, nil)
+		}
+		if m.blocks[i] == nil {
+			m.blocks[i] = make([]byte, min(fragmentBlock, m.total-int64(i)*fragmentBlock))
+		}
+		n := copy(m.blocks[i][at:], p)
+		off, p = off+int64(n), p[n:]
+	}
+	return true
+}
+
+// A channel delivers messages in the order of their sequence numbers.
+type channel struct {
+	next    uint64
+	waiting map[uint64]Incoming // that came early; an entry without charge was cancelled
+}
+
+// fragmentReceived takes a FRAGMENT. PROTOCOL §7.8.
+func (a *Assoc) fragmentReceived(c *chunk) error {
+	n := uint64(len(c.data))
+	switch {
+	case n == 0 || c.offset > c.total || n > c.total-c.offset:
+		return protocolError("fragment outside of its message")
+	case c.total > uint64(a.c.Local.MaxMessage)+maxMessageHead:
+		return tooLarge("message")
+	}
+	if a.messagesDone.contains(c.id) {
+		return nil // all of it came already
+	}
+	m := a.partials[c.id]
+	if m == nil {
+		if err := a.beginMessage(c.id, c.total); err != nil {
+			return err
+		}
+		m = &partial{total: int64(c.total)}
+		a.partials[c.id] = m
+	}
+	if m.total != int64(c.total) {
+		return protocolError("length of a message has changed")
+	}
+	if !m.write(int64(c.offset), c.data) {
+		return errNoRoom
+	}
+	if m.got < m.total {
+		return nil
+	}
+	delete(a.partials, c.id)
+	if err := a.endMessage(c.id); err != nil {
+		return err
+	}
+	in, ordered, ch, seq, err := a.parseBody(m.body)
+	if err != nil {
+		return err
+	}
+	in.charge = charge(m.total)
+	if !ordered {
+		a.deliver(in)
+		return nil
+	}
+	return a.inLine(ch, seq, in)
+}
+
+// beginMessage checks a new id against the credit.
+func (a *Assoc) beginMessage(id, total uint64) error {
+	if id > framing.MaxVarint-1 {
+		return protocolError("message id out of range")
+	}
+	cost := charge(int64(total))
+	if cost > a.msgGranted-a.msgReceived {
+		return protocolError("more than the credit for messages")
+	}
+	a.msgReceived += cost
+	return nil
+}
+
+// endMessage remembers that nothing of id is to come any more.
+func (a *Assoc) endMessage(id uint64) error {
+	a.messagesDone.add(id, id+1)
+	if len(a.messagesDone) > 2*maxOpenMessages {
+		return protocolError("too many messages begun and not ended")
+	}
+	return nil
+}
+
+// cancelReceived takes a CANCEL.
+func (a *Assoc) cancelReceived(c *chunk) error {
+	if a.messagesDone.contains(c.id) {
+		return nil
+	}
+	if c.total > uint64(a.c.Local.MaxMessage)+maxMessageHead {
+		return tooLarge("message")
+	}
+	if m := a.partials[c.id]; m == nil {
+		if err := a.beginMessage(c.id, c.total); err != nil {
+			return err
+		}
+	} else if m.total != int64(c.total) {
+		return protocolError("length of a message has changed")
+	}
+	delete(a.partials, c.id)
+	a.stats.MessagesCanceled++
+	if err := a.endMessage(c.id); err != nil {
+		return err
+	}
+	a.returnCredit(charge(int64(c.total)))
+	if c.ordered {
+		return a.inLine(c.channel, c.sequence, Incoming{})
+	}
+	return nil
+}
+
+// parseBody splits a body, of which it takes possession.
+func (a *Assoc) parseBody(b []byte) (in Incoming, ordered bool, ch, seq uint64, err error) {
+	bad := protocolError("malformed message")
+	if len(b) == 0 || b[0]&^(bodyOrdered|bodyAck|bodyHeader) != 0 {
+		return in, false, 0, 0, bad
+	}
+	attr := b[0]
+	r := chunkReader{b: b[1:], ok: true}
+	in.Ack = attr&bodyAck != 0
+	if ordered = attr&bodyOrdered != 0; ordered {
+		ch, seq = r.varint(), r.varint()
+	}
+	if attr&bodyHeader != 0 {
+		in.Header = r.bytes(r.varint())
+	}
+	in.Payload = r.b
+	if !r.ok || len(in.Header) > framing.MaxHeaderLen || framing.RawHeader(in.Header).Validate() != nil ||
+		int64(len(in.Payload)) > a.c.Local.MaxMessage {
+		return in, false, 0, 0, bad
+	}
+	return in, ordered, ch, seq, nil
+}
+
+// messageReceived takes a MESSAGE, which nobody repairs: without room it is dropped.
+func (a *Assoc) messageReceived(c *chunk) error {
+	if a.deaf {
+		return nil
+	}
+	if a.unread >= maxUnreadMessages || a.unreadBytes+len(c.data) > maxUnreadBytes {
+		a.stats.MessagesDropped++
+		return nil
+	}
+	in, ordered, _, _, err := a.parseBody(append(make([]byte, 0, len(c.data)), c.data...))
+	if err != nil {
+		return err
+	}
+	if ordered || in.Ack {
+		return protocolError("a message in order that is not repaired")
+	}
+	a.unread++
+	a.unreadBytes += len(in.Payload)
+	a.deliver(in)
+	return nil
+}
+
+// inLine puts a message into its place in a channel, and delivers what is next. One
+// without charge only takes its place.
+func (a *Assoc) inLine(id, seq uint64, in Incoming) error {
+	if id >= maxChannels {
+		return protocolError("channel out of range")
+	}
+	ch := a.channels[id]
+	if ch == nil {
+		ch = &channel{}
+		if a.channels == nil {
+			a.channels = make(map[uint64]*channel)
+		}
+		a.channels[id] = ch
+	}
+	if _, twice := ch.waiting[seq]; twice || seq < ch.next {
+		return protocolError("two messages in one place")
+	}
+	if seq != ch.next {
+		if len(ch.waiting) >= 2*maxOpenMessages && in.charge == 0 {
+			return protocolError("too many places in a channel")
+		}
+		if ch.waiting == nil {
+			ch.waiting = make(map[uint64]Incoming)
+		}
+		ch.waiting[seq] = in
+		return nil
+	}
+	for ok := true; ok; {
+		if in.charge > 0 {
+			a.deliver(in)
+		}
+		ch.next++
+		if in, ok = ch.waiting[ch.next]; ok {
+			delete(ch.waiting, ch.next)
+		}
+	}
+	return nil
+}
+
+// deliver queues a message for the application.
+func (a *Assoc) deliver(in Incoming) {
+	a.stats.MessagesReceived++
+	if a.deaf {
+		a.returnCredit(in.charge)
+		return
+	}
+	if a.inboxHead > 32 && 2*a.inboxHead > len(a.inbox) {
+		n := copy(a.inbox, a.inbox[a.inboxHead:])
+		clear(a.inbox[n:])
+		a.inbox, a.inboxHead = a.inbox[:n], 0
+	}
+	a.inbox = append(a.inbox, in)
+	a.event(Event{Kind: EventMessage})
+}
+
+// ReceiveMessage returns the next message, if there is one.
+func (a *Assoc) ReceiveMessage(now time.Time) (Incoming, bool) {
+	a.tick(now)
+	if a.inboxHead == len(a.inbox) {
+		return Incoming{}, false
+	}
+	in := a.inbox[a.inboxHead]
+	a.inbox[a.inboxHead] = Incoming{}
+	a.inboxHead++
+	if a.inboxHead == len(a.inbox) {
+		a.inbox, a.inboxHead = a.inbox[:0], 0
+	}
+	a.taken(&in)
+	return in, true
+}
+
+// MessagesWaiting reports whether ReceiveMessage would return one.
+func (a *Assoc) MessagesWaiting() bool { return a.inboxHead < len(a.inbox) }
+
+// taken gives back what an unread message holds.
+func (a *Assoc) taken(in *Incoming) {
+	if in.charge > 0 {
+		a.returnCredit(in.charge)
+	} else {
+		a.unread--
+		a.unreadBytes -= len(in.Payload)
+	}
+}
+
+// MessageWindow returns the credit for messages that goes with a largest payload: one
+// such message and some more always fit.
+func MessageWindow(maxMessage int64) int64 {
+	return charge(maxMessage+maxMessageHead) + messageSlack
+}
+
+// returnCredit lets the peer begin new messages for n bytes. It is told in quarters
+// of the window, or as soon as a largest message would not fit into what it knows of.
+func (a *Assoc) returnCredit(n int64) {
+	a.msgReturned += n
+	window := a.c.Local.MaxMessages
+	fresh := a.msgReturned + window - a.msgGranted
+	if fresh >= window/4 || fresh > 0 && a.msgGranted-a.msgReceived < window-messageSlack {
+		a.msgGranted += fresh
+		a.maxMessagesDue = true
+	}
+}

@@ -1,0 +1,429 @@
+package reliable
+
+import (
+	"container/heap"
+	"time"
+
+	"github.com/vstp-go/vstp/framing"
+)
+
+// Bits of the first byte of a message's body. PROTOCOL §7.8.
+const (
+	bodyOrdered = 0x01 // channel and sequence follow
+	bodyAck     = 0x02 // the sender asked for an acknowledgement
+	bodyHeader  = 0x04 // a header block follows, with its length before it
+)
+
+// Bounds of what this side has under way.
+const (
+	maxOpenMessages   = 4096    // with an id, and not settled
+	maxQueuedMessages = 1 << 14 // of all, also those without an id yet
+	maxUnsentUnacked  = 256     // not repaired, waiting for the window
+	maxChannels       = 1024    // ordered channels: numbers below
+)
+
+// Outgoing is a message on its way. The caller fills in the exported fields and
+// leaves it alone until it is settled.
+type Outgoing struct {
+	Header  []byte // encoded header block; may be nil
+	Payload []byte // not to be changed until the message is settled
+
+	Ack      bool          // tried as Config.Retry says, and settled when the peer has it
+	Repair   bool          // repaired until it is there, even if it fits one packet
+	Ordered  bool          // delivered after those sent before with this Channel; implies Repair
+	Channel  uint64        // below 1024
+	Priority int8          // larger goes first
+	Lifetime time.Duration // given up after that time; 0 is never
+
+	id         uint64
+	head       []byte // the body is head, Header, Payload
+	headBuf    [24]byte
+	sequence   uint64
+	started    bool // it has an id and its place in its channel
+	fragments  bool // repaired; otherwise it goes as one MESSAGE
+	accepted   bool // by SendMessage
+	queued     bool // in Assoc.ready
+	done       bool
+	err        error
+	next       int64 // first byte of the body never sent
+	acked      spanSet[int64]
+	lost       spanSet[int64]
+	ackedBytes int64
+
+	expires  instant // end of Lifetime
+	progress instant // last acknowledgement, or begin of an attempt
+	attempts int     // failed in a row
+	due      instant // when the timer looks at it
+	index    int     // in Assoc.timers, -1 if not there
+}
+
+// Done reports whether the message is settled.
+func (m *Outgoing) Done() bool { return m.done }
+
+// Err tells how a settled message has fared: nil says that the peer has it, or, for
+// one that is not repaired, that it was sent.
+func (m *Outgoing) Err() error { return m.err }
+
+// total is the length of the body.
+func (m *Outgoing) total() int64 {
+	return int64(len(m.head)) + int64(len(m.Header)) + int64(len(m.Payload))
+}
+
+// charge is what a message costs of the credit.
+func charge(total int64) int64 { return total + messageOverhead }
+
+// makeHead builds the part of the body before the header block.
+func (m *Outgoing) makeHead() {
+	var attr byte
+	b := append(m.headBuf[:0], 0)
+	if m.Ordered {
+		attr |= bodyOrdered
+		b = framing.AppendVarint(b, m.Channel)
+		b = framing.AppendVarint(b, m.sequence)
+	}
+	if m.Ack {
+		attr |= bodyAck
+	}
+	if len(m.Header) > 0 {
+		attr |= bodyHeader
+		b = framing.AppendVarint(b, uint64(len(m.Header)))
+	}
+	b[0] = attr
+	m.head = b
+}
+
+// appendBody appends the bytes [start, end) of the body.
+func (m *Outgoing) appendBody(b []byte, start, end int64) []byte {
+	for _, part := range [...][]byte{m.head, m.Header, m.Payload} {
+		n := int64(len(part))
+		if start < n && end > 0 {
+			b = append(b, part[max(start, 0):min(end, n)]...)
+		}
+		start, end = start-n, end-n
+	}
+	return b
+}
+
+// SendMessage begins to send m. The error is ErrMessageTooLarge, ErrChannel, ErrFull
+// if too much is waiting (EventMessageRoom tells when to try again), or why the
+// association has ended. EventMessageDone follows.
+func (a *Assoc) SendMessage(now time.Time, m *Outgoing) error {
+	t := a.tick(now)
+	switch {
+	case a.err != nil:
+		return a.err
+	case a.shutting:
+		return ErrClosed
+	case int64(len(m.Payload)) > a.c.Peer.MaxMessage || len(m.Header) > framing.MaxHeaderLen:
+		return ErrMessageTooLarge
+	case m.Ordered && m.Channel >= maxChannels:
+		return ErrChannel
+	}
+	m.makeHead()
+	m.fragments = m.Ack || m.Repair || m.Ordered || 1+m.total() > int64(a.maxPayload())
+	if a.messages >= maxQueuedMessages || !m.fragments && a.unrepaired >= maxUnsentUnacked {
+		a.wantMessageRoom = true
+		return ErrFull
+	}
+	a.messages++
+	m.accepted = true
+	if !m.fragments {
+		a.unrepaired++
+	}
+	m.index = -1
+	if m.Lifetime > 0 {
+		m.expires = t.add(m.Lifetime)
+		a.schedule(m, m.expires)
+	}
+	a.enqueueMessage(m)
+	return nil
+}
+
+// FitsDatagram reports whether a message with a header block and a payload of these
+// lengths needs no fragments at present.
+func (a *Assoc) FitsDatagram(headerLen, payloadLen int) bool {
+	return 2+8+headerLen+payloadLen <= a.maxPayload()
+}
+
+func (a *Assoc) enqueueMessage(m *Outgoing) {
+	if !m.queued && !m.done {
+		m.queued = true
+		a.ready.push(m.Priority, sender{msg: m})
+	}
+}
+
+// start gives m an id and its place in line. It reports false if there is no credit.
+func (a *Assoc) start(t instant, m *Outgoing) bool {
+	if m.Ordered { // the head depends on the place
+		m.sequence = a.sequences[m.Channel]
+		m.makeHead()
+	}
+	cost := charge(m.total())
+	if a.openMessages >= maxOpenMessages || cost > a.msgCredit-a.msgSent {
+		return false
+	}
+	a.msgSent += cost
+	a.openMessages++
+	m.id = a.nextMessage
+	a.nextMessage++
+	if m.Ordered {
+		a.sequences[m.Channel]++
+	}
+	m.started = true
+	a.halfSent[m.id] = m
+	m.progress = t
+	if m.Ack {
+		a.schedule(m, a.attemptEnds(m))
+	}
+	return true
+}
+
+// appendMessage appends a chunk of m, and reports whether it did. With nothing
+// appended, m waits for credit (blocked), or for a packet with more room.
+func (a *Assoc) appendMessage(b []byte, t instant, room int, m *Outgoing, p *sentPacket) (_ []byte, ok, blocked bool) {
+	if !m.fragments {
+		return a.appendWhole(b, t, room, m, p)
+	}
+	if !m.started && !a.start(t, m) {
+		return b, false, true
+	}
+	total := m.total()
+	start, end := m.next, total
+	again := len(m.lost) > 0
+	if again {
+		start, end = m.lost[0].start, m.lost[0].end
+	}
+	if start >= end {
+		return b, false, false
+	}
+	head := fragmentHead(m.id, uint64(total), uint64(start))
+	n, last := dataFit(room, head, int(min(end-start, int64(room))))
+	if n == 0 || room < head {
+		return b, false, false
+	}
+	end = start + int64(n)
+	b = appendFragmentHead(b, m.id, uint64(total), uint64(start), n, last)
+	b = m.appendBody(b, start, end)
+	p.add(sentItem{kind: itemMessage, msg: m, start: start, end: end})
+	if again {
+		m.lost.remove(start, end)
+		a.stats.BytesRetransmitted += uint64(n)
+	} else {
+		m.next = end
+	}
+	return b, true, false
+}
+
+// appendWhole appends a MESSAGE chunk.
+func (a *Assoc) appendWhole(b []byte, t instant, room int, m *Outgoing, p *sentPacket) (_ []byte, ok, blocked bool) {
+	n := int(m.total())
+	if 1+n > a.maxPayload() {
+		m.fragments = true // the path has become narrower meanwhile
+		a.unrepaired--
+		return a.appendMessage(b, t, room, m, p)
+	}
+	if 1+n > room {
+		return b, false, false
+	}
+	_, last := dataFit(room, 1, n)
+	b = appendMessage(b, last, m.head, m.Header, m.Payload)
+	p.add(sentItem{kind: itemDatagram})
+	a.unrepaired--
+	a.settleMessage(m, nil)
+	return b, true, false
+}
+
+// canSendMessage reports whether m has something to send.
+func (m *Outgoing) canSend() bool {
+	return !m.done && (len(m.lost) > 0 || m.next < m.total())
+}
+
+// messageAcked notes that the peer has a part of m.
+func (a *Assoc) messageAcked(t instant, m *Outgoing, it *sentItem) {
+	if m.done {
+		return
+	}
+	m.progress, m.attempts = t, 0
+	m.lost.remove(it.start, it.end)
+	m.ackedBytes += m.acked.add(it.start, it.end)
+	if m.ackedBytes == m.total() {
+		a.settleMessage(m, nil)
+	}
+}
+
+// messageLost has a part of m sent again.
+func (a *Assoc) messageLost(m *Outgoing, it *sentItem) {
+	if m.done {
+		return
+	}
+	m.lost.add(it.start, it.end)
+	for _, r := range m.acked {
+		if r.start >= it.end {
+			break
+		}
+		m.lost.remove(r.start, r.end)
+	}
+	if m.canSend() {
+		a.enqueueMessage(m)
+	}
+}
+
+// settleMessage ends m and lets go of its slices.
+func (a *Assoc) settleMessage(m *Outgoing, err error) {
+	if m.done {
+		return
+	}
+	if !m.fragments && err != nil {
+		a.unrepaired--
+	}
+	m.done, m.err = true, err
+	a.messages--
+	if m.started {
+		a.openMessages--
+		delete(a.halfSent, m.id)
+		a.unblockMessages()
+	}
+	a.unschedule(m)
+	if err == nil {
+		a.stats.MessagesSent++
+	} else if m.started && a.err == nil {
+		a.cancels = append(a.cancels, &cancelled{
+			id: m.id, total: uint64(m.total()), ordered: m.Ordered, channel: m.Channel, sequence: m.sequence,
+		})
+	}
+	m.acked, m.lost = nil, nil
+	m.Header, m.Payload, m.head = nil, nil, nil
+	a.event(Event{Kind: EventMessageDone, Message: m})
+	if a.wantMessageRoom && a.messages < maxQueuedMessages/2 && a.unrepaired < maxUnsentUnacked/2 {
+		a.wantMessageRoom = false
+		a.event(Event{Kind: EventMessageRoom})
+	}
+}
+
+// CancelMessage gives m up, unless it is settled already. Its slices are free
+// afterwards. The peer may have received it all the same.
+func (a *Assoc) CancelMessage(now time.Time, m *Outgoing) {
+	a.tick(now)
+	if m.accepted {
+		a.settleMessage(m, ErrCanceled)
+	}
+}
+
+// A cancelled message has been given up after it had begun. PROTOCOL §7.8.
+type cancelled struct {
+	id, total         uint64
+	ordered           bool
+	channel, sequence uint64
+}
+
+// unblockMessages has those try again that wait for credit.
+func (a *Assoc) unblockMessages() {
+	for _, m := range a.blocked {
+		a.enqueueMessage(m)
+	}
+	clear(a.blocked)
+	a.blocked = a.blocked[:0]
+}
+
+// attemptEnds is when the attempt under way counts as failed.
+func (a *Assoc) attemptEnds(m *Outgoing) instant {
+	r := &a.c.Retry
+	d := r.AckTimeout
+	if m.attempts < r.MaxRetries {
+		delay := r.MaxDelay
+		if m.attempts < 32 {
+			if x := r.Delay << m.attempts; x>>m.attempts == r.Delay && x < delay {
+				delay = x
+			}
+		}
+		d += delay
+	}
+	return m.progress.add(d)
+}
+
+// schedule has messageDue look at m at t, or earlier.
+func (a *Assoc) schedule(m *Outgoing, t instant) {
+	switch {
+	case m.index < 0:
+		m.due = t
+		heap.Push(&a.timers, m)
+	case t < m.due:
+		m.due = t
+		heap.Fix(&a.timers, m.index)
+	}
+}
+
+func (a *Assoc) unschedule(m *Outgoing) {
+	if m.index >= 0 && len(a.timers) > m.index && a.timers[m.index] == m {
+		heap.Remove(&a.timers, m.index)
+	}
+	m.index = -1
+}
+
+// messagesDue looks at the messages whose time has come.
+func (a *Assoc) messagesDue(t instant) {
+	for len(a.timers) > 0 && a.timers[0].due <= t {
+		m := a.timers[0]
+		heap.Pop(&a.timers)
+		a.messageDue(t, m)
+	}
+}
+
+func (a *Assoc) messageDue(t instant, m *Outgoing) {
+	if m.expires != 0 && t >= m.expires {
+		a.settleMessage(m, ErrExpired)
+		return
+	}
+	if m.Ack && m.started && a.c.Retry.AckTimeout > 0 {
+		if ends := a.attemptEnds(m); t >= ends {
+			if m.attempts >= a.c.Retry.MaxRetries {
+				a.settleMessage(m, ErrNoAck)
+				return
+			}
+			m.attempts++
+			m.progress = t
+			a.retry(m)
+		}
+		a.schedule(m, a.attemptEnds(m))
+	}
+	if m.expires != 0 {
+		a.schedule(m, m.expires)
+	}
+}
+
+// retry has everything sent again that was sent and not acknowledged. The probes let
+// some of it out although the window may be full of what was lost.
+func (a *Assoc) retry(m *Outgoing) {
+	a.stats.MessageRetries++
+	m.lost.add(0, m.next)
+	for _, r := range m.acked {
+		m.lost.remove(r.start, r.end)
+	}
+	if m.canSend() {
+		a.enqueueMessage(m)
+		a.loss.probes = max(a.loss.probes, 1)
+	}
+}
+
+// A messageHeap has the message first that is due first.
+type messageHeap []*Outgoing
+
+func (h messageHeap) Len() int           { return len(h) }
+func (h messageHeap) Less(i, j int) bool { return h[i].due < h[j].due }
+func (h messageHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].index, h[j].index = i, j
+}
+func (h *messageHeap) Push(x any) {
+	m := x.(*Outgoing)
+	m.index = len(*h)
+	*h = append(*h, m)
+}
+func (h *messageHeap) Pop() any {
+	old := *h
+	m := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	m.index = -1
+	return m
+}

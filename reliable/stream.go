@@ -1,0 +1,542 @@
+package reliable
+
+import (
+	"io"
+	"time"
+
+	"github.com/vstp-go/vstp/framing"
+)
+
+// A finState is how far the end of a stream's sending side has come.
+type finState uint8
+
+const (
+	finNone  finState = iota
+	finReady          // to be sent, or sent again
+	finSent
+	finAcked
+)
+
+// A stream has two directions that know nothing of each other. PROTOCOL §7.7.
+type stream struct {
+	id     StreamID
+	queued bool // in Assoc.ready
+	attn   bool // in Assoc.attention: a control chunk is due
+
+	// Sending: out holds what is not acknowledged from its base on.
+	out      sendBuffer
+	next     int64 // first byte that was never sent
+	credit   int64 // granted by the peer
+	acked    spanSet[int64]
+	lost     spanSet[int64]
+	fin      finState
+	writeErr error // why Write fails
+	wantRoom bool  // a Write took less than it was given
+
+	reset, resetDue, resetAcked bool // RESET_STREAM took the place of the rest
+	resetCode                   uint64
+
+	// Receiving.
+	in        recvBuffer
+	received  int64 // highest offset the peer has used
+	final     int64 // where the stream ends, -1 if not known
+	granted   int64
+	window    int64
+	grantedAt instant
+	grantDue  bool
+	readErr   error // after what is there: reset, or nobody reads
+	stopped   bool  // this side does not read
+	stopDue   bool
+	announced bool // EventReadable is under way
+}
+
+func (a *Assoc) newStream(id StreamID) *stream {
+	s := &stream{
+		id:      id,
+		final:   -1,
+		credit:  a.c.Peer.MaxStreamData,
+		granted: a.c.Local.MaxStreamData,
+		window:  a.c.Local.MaxStreamData,
+	}
+	a.streams[id] = s
+	return s
+}
+
+// openedByPeer reports whether the peer is the one to open id.
+func (a *Assoc) openedByPeer(id StreamID) bool {
+	return (id&1 == 0) != a.c.Client
+}
+
+// peerStream returns the stream of a chunk, which may open it. It is nil if the
+// stream is over.
+func (a *Assoc) peerStream(id uint64) (*stream, error) {
+	sid := StreamID(id)
+	if s := a.streams[sid]; s != nil {
+		return s, nil
+	}
+	if !a.openedByPeer(sid) {
+		if id>>1 >= a.opened {
+			return nil, protocolError("a stream that was never opened")
+		}
+		return nil, nil
+	}
+	if id>>1 >= a.maxPeerStreams {
+		return nil, protocolError("more streams than allowed")
+	}
+	if id>>1 < a.peerOpened {
+		return nil, nil
+	}
+	// Opening one opens all below, RFC 9000 §3.
+	for n := a.peerOpened; n <= id>>1; n++ {
+		s := a.newStream(StreamID(n<<1 | id&1))
+		a.event(Event{Kind: EventStream, Stream: s.id})
+	}
+	a.peerOpened = id>>1 + 1
+	return a.streams[sid], nil
+}
+
+// OpenStream opens a stream beside stream 0.
+func (a *Assoc) OpenStream() (StreamID, error) {
+	if a.err != nil {
+		return 0, a.err
+	}
+	if int64(a.opened) >= int64(a.peerMaxStreams) {
+		return 0, ErrStreams
+	}
+	id := StreamID(a.opened << 1)
+	if !a.c.Client {
+		id |= 1
+	}
+	a.opened++
+	a.newStream(id)
+	return id, nil
+}
+
+// sendLimit is how many bytes a stream holds for sending: some more than what can be
+// in flight.
+func (a *Assoc) sendLimit() int {
+	if a.c.SendBuffer > 0 {
+		return a.c.SendBuffer
+	}
+	return min(max(minSendBuffer, 2*a.cc.window()), maxSendBuffer)
+}
+
+// Write takes what there is room for of p, and returns how much that is. If it is
+// less than all, EventWritable tells when there is room.
+func (a *Assoc) Write(now time.Time, id StreamID, p []byte) (int, error) {
+	a.tick(now)
+	s := a.streams[id]
+	switch {
+	case s == nil:
+		return 0, ErrNoStream
+	case s.writeErr != nil:
+		return 0, s.writeErr
+	case a.err != nil:
+		return 0, a.err
+	}
+	n := min(len(p), max(0, a.sendLimit()-s.out.len()))
+	if n < len(p) {
+		s.wantRoom = true
+	}
+	if n > 0 {
+		s.out.write(&a.pool, p[:n])
+		a.enqueueStream(s)
+	}
+	return n, nil
+}
+
+// CloseWrite sends FIN behind what was written. Writing has an end then; reading
+// goes on.
+func (a *Assoc) CloseWrite(id StreamID) error {
+	s := a.streams[id]
+	switch {
+	case s == nil:
+		return ErrNoStream
+	case s.fin != finNone || s.reset:
+		return nil
+	case a.err != nil:
+		return a.err
+	}
+	s.fin = finReady
+	s.writeErr = ErrWriteClosed
+	a.enqueueStream(s)
+	return nil
+}
+
+// ResetStream gives up what the peer does not have yet, and tells it code.
+func (a *Assoc) ResetStream(id StreamID, code uint64) {
+	if s := a.streams[id]; s != nil && !s.reset && s.fin != finAcked && a.err == nil {
+		a.resetStream(s, code, ErrWriteClosed)
+	}
+}
+
+func (a *Assoc) resetStream(s *stream, code uint64, err error) {
+	s.reset, s.resetDue, s.resetCode = true, true, code
+	s.writeErr = err
+	s.out.release(&a.pool, s.out.end)
+	s.lost, s.acked = nil, nil
+	a.attend(s)
+	a.event(Event{Kind: EventWritable, Stream: s.id})
+}
+
+// Flushed reports whether the peer has all of the stream, or wants nothing of it.
+func (a *Assoc) Flushed(id StreamID) bool {
+	s := a.streams[id]
+	return s == nil || s.fin == finAcked && s.out.len() == 0 || s.reset && s.resetAcked
+}
+
+// Unacked returns how many bytes were written and are not known to have arrived.
+func (a *Assoc) Unacked(id StreamID) int {
+	if s := a.streams[id]; s != nil && !s.reset {
+		return s.out.len()
+	}
+	return 0
+}
+
+// canSend reports whether s has something to send for which there is credit.
+func (a *Assoc) canSend(s *stream) bool {
+	if s.reset {
+		return false
+	}
+	return len(s.lost) > 0 || s.fin == finReady && s.next == s.out.end ||
+		s.next < s.out.end && s.next < s.credit && a.dataSent < a.dataCredit
+}
+
+// enqueueStream puts s among those that send, if there is something.
+func (a *Assoc) enqueueStream(s *stream) {
+	if !s.queued && a.canSend(s) {
+		s.queued = true
+		a.ready.push(0, sender{stream: s})
+	}
+}
+
+// appendStream appends a STREAM chunk of s, and reports whether it did.
+func (a *Assoc) appendStream(b []byte, room int, s *stream, p *sentPacket) ([]byte, bool) {
+	start, end := s.next, s.out.end
+	again := len(s.lost) > 0
+	if again {
+		start, end = s.lost[0].start, s.lost[0].end
+	} else {
+		end = min(end, s.credit, start+a.dataCredit-a.dataSent)
+	}
+	finToo := s.fin == finReady && end == s.out.end
+	if start >= end && !finToo {
+		return b, false
+	}
+	head := streamHead(uint64(s.id), uint64(start))
+	n, last := dataFit(room, head, int(min(end-start, int64(room))))
+	if room < head || n == 0 && end > start {
+		return b, false
+	}
+	end = start + int64(n)
+	fin := finToo && end == s.out.end
+	b = appendStreamHead(b, uint64(s.id), uint64(start), n, fin, last)
+	b = s.out.appendTo(b, start, end)
+	p.add(sentItem{kind: itemStream, stream: s, start: start, end: end, fin: fin})
+	if again {
+		s.lost.remove(start, end)
+		a.stats.BytesRetransmitted += uint64(n)
+	} else {
+		s.next = end
+		a.dataSent += int64(n)
+	}
+	if fin {
+		s.fin = finSent
+	}
+	return b, true
+}
+
+// streamAcked notes that the peer has a part of s.
+func (a *Assoc) streamAcked(s *stream, it *sentItem) {
+	if it.fin && s.fin != finAcked && !s.reset {
+		s.fin = finAcked
+	}
+	if s.reset {
+		return
+	}
+	if start := max(it.start, s.out.base); start < it.end {
+		s.lost.remove(start, it.end)
+		if start == s.out.base && len(s.acked) == 0 {
+			s.out.release(&a.pool, it.end) // in order: the usual way
+		} else {
+			s.acked.add(start, it.end)
+			if s.acked[0].start == s.out.base {
+				s.out.release(&a.pool, s.acked[0].end)
+				s.acked.popFront(s.out.base)
+			}
+		}
+	}
+	if s.fin == finAcked && s.out.len() == 0 {
+		a.event(Event{Kind: EventFlushed, Stream: s.id})
+		a.checkOver(s)
+		return
+	}
+	if limit := a.sendLimit(); s.wantRoom && s.out.len() <= limit-limit/4 {
+		s.wantRoom = false
+		a.event(Event{Kind: EventWritable, Stream: s.id})
+	}
+}
+
+// streamLost has a part of s sent again.
+func (a *Assoc) streamLost(s *stream, it *sentItem) {
+	if s.reset {
+		return
+	}
+	if it.fin && s.fin == finSent {
+		s.fin = finReady
+	}
+	if start := max(it.start, s.out.base); start < it.end {
+		s.lost.add(start, it.end)
+		for _, r := range s.acked {
+			if r.start >= it.end {
+				break
+			}
+			s.lost.remove(r.start, r.end)
+		}
+	}
+	a.enqueueStream(s)
+}
+
+// checkOver forgets a stream of which both directions are over. Stream 0 stays, so
+// that its end can be asked for.
+func (a *Assoc) checkOver(s *stream) {
+	if s.id == 0 || !a.Flushed(s.id) {
+		return
+	}
+	if s.readErr == nil && (s.final < 0 || s.in.read < s.final) {
+		return
+	}
+	if s.stopped && s.final < 0 && s.readErr == nil {
+		return
+	}
+	delete(a.streams, s.id)
+	if a.openedByPeer(s.id) {
+		a.maxPeerStreams++
+		a.maxStreamsDue = true
+	}
+}
+
+// streamReceived takes a STREAM chunk.
+func (a *Assoc) streamReceived(t instant, c *chunk) error {
+	end := c.offset + uint64(len(c.data))
+	if end > framing.MaxVarint {
+		return protocolError("stream too long")
+	}
+	s, err := a.peerStream(c.id)
+	if s == nil {
+		return err
+	}
+	if err := a.account(s, int64(end), c.fin); err != nil {
+		return err
+	}
+	if s.stopped || s.readErr != nil {
+		a.discard(t, s)
+		return nil
+	}
+	before := s.in.ready()
+	if !s.in.write(&a.pool, int64(c.offset), c.data) {
+		return errNoRoom
+	}
+	a.commit(s, int64(end), c.fin)
+	if s.in.ready() > before || s.final >= 0 && s.in.read+int64(s.in.ready()) == s.final {
+		a.readable(s)
+	}
+	return nil
+}
+
+// account checks what a chunk says about offsets against what was said before and
+// what was granted.
+func (a *Assoc) account(s *stream, end int64, fin bool) error {
+	switch {
+	case s.final >= 0 && (end > s.final || fin && end != s.final), fin && end < s.received:
+		return protocolError("the stream's end has moved")
+	case end > s.granted:
+		return protocolError("more than the stream's credit")
+	case end-s.received > a.granted-a.received:
+		return protocolError("more than the credit of all streams")
+	}
+	if s.stopped || s.readErr != nil {
+		a.commit(s, end, fin)
+	}
+	return nil
+}
+
+// commit notes what account has found right.
+func (a *Assoc) commit(s *stream, end int64, fin bool) {
+	if end > s.received {
+		a.received += end - s.received
+		s.received = end
+	}
+	if fin {
+		s.final = end
+	}
+}
+
+func (a *Assoc) readable(s *stream) {
+	if !s.announced {
+		s.announced = true
+		a.event(Event{Kind: EventReadable, Stream: s.id})
+	}
+}
+
+// discard counts what nobody will read as read.
+func (a *Assoc) discard(t instant, s *stream) {
+	if n := s.received - s.in.read; n > 0 {
+		s.in.read = s.received
+		s.in.drop(&a.pool)
+		a.consume(t, n)
+	}
+	a.checkOver(s)
+}
+
+// Read copies what has come to p. It returns 0 and nil if nothing has, io.EOF at the
+// end of the stream.
+func (a *Assoc) Read(now time.Time, id StreamID, p []byte) (int, error) {
+	t := a.tick(now)
+	s := a.streams[id]
+	if s == nil {
+		return 0, ErrNoStream
+	}
+	s.announced = false
+	n := 0
+	for n < len(p) {
+		q := s.in.peek()
+		if len(q) == 0 {
+			break
+		}
+		m := copy(p[n:], q)
+		n += m
+		s.in.skip(&a.pool, m)
+	}
+	if n > 0 {
+		a.streamConsumed(t, s, int64(n))
+		return n, nil
+	}
+	return 0, a.readEnd(s)
+}
+
+// Peek returns bytes that can be read, in one piece, without taking them. They are
+// valid until the next call of a method of a.
+func (a *Assoc) Peek(id StreamID) ([]byte, error) {
+	s := a.streams[id]
+	if s == nil {
+		return nil, ErrNoStream
+	}
+	s.announced = false
+	if q := s.in.peek(); len(q) > 0 {
+		return q, nil
+	}
+	return nil, a.readEnd(s)
+}
+
+// Skip takes n bytes that Peek has shown.
+func (a *Assoc) Skip(now time.Time, id StreamID, n int) {
+	t := a.tick(now)
+	if s := a.streams[id]; s != nil && n > 0 {
+		s.in.skip(&a.pool, n)
+		a.streamConsumed(t, s, int64(n))
+	}
+}
+
+// readEnd says why nothing can be read: nil if there may be something later.
+func (a *Assoc) readEnd(s *stream) error {
+	switch {
+	case s.final >= 0 && s.in.read == s.final && s.readErr == nil:
+		return io.EOF
+	case s.readErr != nil:
+		return s.readErr
+	case a.err == ErrPeerClosed:
+		return ErrTruncated
+	}
+	return a.err
+}
+
+// streamConsumed gives credit back for n bytes.
+func (a *Assoc) streamConsumed(t instant, s *stream, n int64) {
+	a.consume(t, n)
+	if s.final >= 0 {
+		if s.in.read == s.final {
+			a.checkOver(s)
+		}
+		return
+	}
+	if s.granted-s.in.read > s.window/2 {
+		return
+	}
+	s.window = a.tune(t, s.window, a.c.ReceiveWindow, s.grantedAt)
+	s.grantedAt = t
+	s.granted = s.in.read + s.window
+	s.grantDue = true
+	a.attend(s)
+}
+
+// consume gives credit of the association back.
+func (a *Assoc) consume(t instant, n int64) {
+	a.consumed += n
+	if a.granted-a.consumed > a.window/2 {
+		return
+	}
+	a.window = a.tune(t, a.window, a.c.ReceiveWindow+a.c.ReceiveWindow/2, a.grantedAt)
+	a.grantedAt = t
+	a.granted = a.consumed + a.window
+	a.maxDataDue = true
+}
+
+// tune doubles a window of which half was used within two round trips, as then the
+// path could carry more.
+func (a *Assoc) tune(t instant, window, limit int64, since instant) int64 {
+	if window < limit && since != 0 && t.sub(since) < 2*a.rtt.smoothed {
+		return min(2*window, limit)
+	}
+	return window
+}
+
+// StopReading drops what has come and will come, and asks the peer to send no more.
+func (a *Assoc) StopReading(now time.Time, id StreamID) {
+	t := a.tick(now)
+	s := a.streams[id]
+	if s == nil || s.stopped {
+		return
+	}
+	s.stopped = true
+	a.discard(t, s)
+	if s.final < 0 && a.err == nil {
+		s.stopDue = true
+		a.attend(s)
+	}
+}
+
+// resetReceived takes a RESET_STREAM: the peer gives the rest up.
+func (a *Assoc) resetReceived(t instant, c *chunk) error {
+	s, err := a.peerStream(c.id)
+	if s == nil {
+		return err
+	}
+	if c.total > framing.MaxVarint {
+		return protocolError("stream too long")
+	}
+	if err := a.account(s, int64(c.total), true); err != nil {
+		return err
+	}
+	a.commit(s, int64(c.total), true)
+	if s.readErr == nil && !(s.in.read+int64(s.in.ready()) == s.final) {
+		s.readErr = ErrStreamReset
+		a.readable(s)
+	}
+	if s.readErr != nil || s.stopped {
+		a.discard(t, s)
+	}
+	return nil
+}
+
+// stopReceived takes a STOP_SENDING: nobody reads what this side sends.
+func (a *Assoc) stopReceived(c *chunk) error {
+	s, err := a.peerStream(c.id)
+	if s == nil {
+		return err
+	}
+	if !s.reset && s.fin != finAcked {
+		a.resetStream(s, c.value, ErrPeerClosed)
+	}
+	return nil
+}
