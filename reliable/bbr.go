@@ -213,9 +213,12 @@ func (b *bbr) pacingRate() float64 {
 		return bbrStartupPacing * float64(b.cwnd) / b.minRTT.Seconds()
 	}
 	rate := b.pacingGain() * bw
-	if b.st == bbrStartup && !b.fullBW {
-		// A first sample may come from one packet.
-		rate = max(rate, bbrStartupPacing/2*float64(b.cwnd)/b.srtt.Seconds())
+	if b.st == bbrStartup {
+		// A window in half a round, so that it doubles in each. The first samples may
+		// come from one packet.
+		rate = max(rate, 2*float64(b.cwnd)/b.srtt.Seconds())
+	} else {
+		rate *= b.repair()
 	}
 	// So much that the least window passes in a round.
 	return max(rate, float64(b.minWindow())/max(b.srtt, time.Millisecond).Seconds()/4)

@@ -12,6 +12,8 @@ const (
 	bbrQueueSeen   = 1.06  // RTT over the smallest at which there is a queue
 	bbrSigmas      = 3     // so sure that it is more than the usual
 
+	bbrRepairMax = 0.15 // loss that more is sent for
+
 	bbrBasePackets = 50 // what is known of the usual loss at first: 1 % of so many packets
 	bbrBaseMemory  = 2000
 )
@@ -57,7 +59,7 @@ func (b *bbr) updateLoss(s *ackSample, rs *rateSample) {
 	b.lastMin, b.roundMin = b.roundMin, 0
 	if b.congested() {
 		b.congestion(s)
-	} else if b.queue() < bbrQueueSeen {
+	} else if b.queue() < bbrQueueSeen && b.st != bbrUp && !b.afterUp {
 		b.learnLoss()
 	}
 	b.forgetRound()
@@ -86,6 +88,13 @@ func (b *bbr) congested() bool {
 func (b *bbr) usualLoss(n float64) float64 {
 	p := min(b.base/b.baseSeen, 0.5)
 	return p*n + bbrSigmas*math.Sqrt(n*p*(1-p)) + 1
+}
+
+// repair returns how much more must be sent so that the bandwidth arrives in spite of
+// the usual losses. It does not make up for all of them: what is in truth
+// overload must not keep itself up.
+func (b *bbr) repair() float64 {
+	return 1 / (1 - 0.9*min(b.base/b.baseSeen, bbrRepairMax))
 }
 
 // learnLoss takes the round into account for what the path loses anyhow.

@@ -156,7 +156,7 @@ func newSim(seed uint64, p simPath, flows ...*simFlow) *sim {
 		s.push(simEvent{at: f.start, kind: simWake, flow: f})
 		f.timer = f.start
 	}
-	s.push(simEvent{at: 1, kind: simMark})
+	s.push(simEvent{at: 0, kind: simMark})
 	return s
 }
 
