@@ -2,11 +2,14 @@ package endpoint
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"log/slog"
 	"net"
 	"time"
 
 	"github.com/vstp-go/vstp/framing"
+	"github.com/vstp-go/vstp/internal/handshake"
 	"github.com/vstp-go/vstp/reliable"
 )
 
@@ -53,4 +56,123 @@ type Hello struct {
 	Header                framing.Header
 	Legacy                bool // the peer speaks the crate profile
 	Stream                bool // it wants a byte stream
+}
+
+// Defaults, and bounds that are not for the configuration.
+const (
+	defaultMaxMessage      = handshake.DefaultMaxMessage
+	defaultMaxHandshakes   = 1024
+	defaultAcceptBacklog   = 128
+	defaultMaxAssociations = 65536
+
+	// What a peer may send before anything was read. It grows with the path.
+	firstStreamCredit     = 1 << 20
+	firstConnectionCredit = 3 << 19
+	firstMessageCredit    = 4 << 20
+	messageSlack          = 256 << 10 // header and overhead of one message
+)
+
+func orDefault[T int | int64](v, def T) T {
+	if v > 0 {
+		return v
+	}
+	return def
+}
+
+func (c *Config) maxMessage() int64    { return orDefault(c.MaxMessage, defaultMaxMessage) }
+func (c *Config) maxHandshakes() int   { return orDefault(c.MaxHandshakes, defaultMaxHandshakes) }
+func (c *Config) acceptBacklog() int   { return orDefault(c.AcceptBacklog, defaultAcceptBacklog) }
+func (c *Config) maxAssociations() int { return orDefault(c.MaxAssociations, defaultMaxAssociations) }
+
+func (c *Config) random(b []byte) {
+	if c.Rand != nil {
+		c.Rand(b)
+		return
+	}
+	rand.Read(b)
+}
+
+func (c *Config) sessionID() (id [16]byte) {
+	if c.NewSessionID != nil {
+		return c.NewSessionID()
+	}
+	c.random(id[:])
+	return id
+}
+
+// credit is what peers may send at first.
+func (c *Config) credit() handshake.Credit {
+	stream, all := int64(firstStreamCredit), int64(firstConnectionCredit)
+	if w := c.ReceiveWindow; w > 0 {
+		stream, all = min(stream, w), min(all, w)
+	}
+	return handshake.Credit{
+		MaxData:       all,
+		MaxStreamData: stream,
+		MaxMessages:   max(firstMessageCredit, c.maxMessage()+messageSlack),
+	}
+}
+
+// params is what this side brings to a handshake.
+func (e *Endpoint) params(id reliable.ConnID, stream bool) handshake.DatagramParams {
+	c := e.cfg
+	return handshake.DatagramParams{
+		Params: handshake.Params{
+			MaxMessage: c.maxMessage(),
+			Checksum:   c.Checksum,
+			Idle:       c.Idle,
+			Header:     c.Header,
+		},
+		SourceID:    handshake.ConnID(id),
+		MaxDatagram: e.maxDatagram,
+		Credit:      c.credit(),
+		AckDelay:    reliable.DefaultAckDelay,
+		Stream:      stream,
+	}
+}
+
+// engineConfig is what an association is made of after a handshake that gave r.
+func (e *Endpoint) engineConfig(s *Session, r *handshake.DatagramResult, rtt time.Duration) *reliable.Config {
+	c := e.cfg
+	own := e.params(s.id, s.stream)
+	var seed [8]byte
+	c.random(seed[:])
+	largest := min(e.maxDatagram, r.Peer.MaxDatagram)
+	rc := &reliable.Config{
+		Client:   s.client,
+		LocalID:  s.id,
+		PeerID:   reliable.ConnID(r.PeerID),
+		Checksum: r.Checksum,
+		Local: reliable.Limits{
+			MaxDatagram:   own.MaxDatagram,
+			MaxData:       own.Credit.MaxData,
+			MaxStreamData: own.Credit.MaxStreamData,
+			MaxStreams:    own.Credit.MaxStreams,
+			MaxMessages:   own.Credit.MaxMessages,
+			MaxMessage:    own.MaxMessage,
+			AckDelay:      own.AckDelay,
+		},
+		Peer: reliable.Limits{
+			MaxDatagram:   r.Peer.MaxDatagram,
+			MaxData:       r.Peer.Credit.MaxData,
+			MaxStreamData: r.Peer.Credit.MaxStreamData,
+			MaxStreams:    r.Peer.Credit.MaxStreams,
+			MaxMessages:   r.Peer.Credit.MaxMessages,
+			MaxMessage:    r.Peer.MaxMessage,
+			AckDelay:      r.Peer.AckDelay,
+		},
+		SearchMTU:     largest,
+		RTT:           rtt,
+		Controller:    c.Controller,
+		KeepAlive:     c.KeepAlive,
+		IdleTimeout:   r.Idle,
+		Retry:         c.Retry,
+		SendBuffer:    c.SendBuffer,
+		ReceiveWindow: c.ReceiveWindow,
+		Seed:          binary.NativeEndian.Uint64(seed[:]),
+	}
+	if s.remote.Addr().IsLoopback() {
+		rc.MTU = largest // there is no path to search; EMSGSIZE tells if that is wrong
+	}
+	return rc
 }

@@ -1,0 +1,167 @@
+package endpoint
+
+import (
+	"net"
+	"time"
+
+	"github.com/vstp-go/vstp/framing"
+	"github.com/vstp-go/vstp/internal/handshake"
+	"github.com/vstp-go/vstp/internal/session"
+)
+
+// Close ends the session. It blocks until the peer has all that Write and SendMessage
+// have accepted, at most Config.Linger; the error is session.ErrUnsent if that was
+// not enough. Blocked calls return net.ErrClosed at once.
+func (s *Session) Close() error { return s.close(nil) }
+
+// CloseWithError ends the session at once and tells the peer why.
+func (s *Session) CloseWithError(code framing.ErrorCode, reason string) error {
+	return s.close(&handshake.Error{Code: code, Reason: reason})
+}
+
+func (s *Session) close(cause *handshake.Error) error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	s.wakeAll()
+	now := time.Now()
+	var err error
+	if cause == nil {
+		err = s.shutdown()
+	} else if s.eng != nil && s.ended == nil {
+		s.eng.Close(now, uint64(cause.Code), cause.Reason)
+		s.flush(now)
+	}
+	if s.dial != nil {
+		s.dialEnded(net.ErrClosed)
+	}
+	gone := s.gone()
+	s.mu.Unlock()
+	s.rdl.end()
+	s.wdl.end()
+	if gone {
+		s.ep.remove(s)
+	}
+	return err
+}
+
+// shutdown ends the session when the peer has all, or the linger time is over. What
+// waits for a handshake may go out too. Session.mu is held.
+func (s *Session) shutdown() error {
+	linger := s.ep.cfg.Linger
+	late := linger <= 0
+	if s.ended == nil && !late {
+		t := time.AfterFunc(linger, func() {
+			s.mu.Lock()
+			late = true
+			s.others.wake()
+			s.mu.Unlock()
+		})
+		defer t.Stop()
+	}
+	for s.dial != nil && len(s.dial.queue) > 0 && !late {
+		s.others.wait(&s.mu, nil)
+	}
+	if s.eng == nil || s.ended != nil {
+		return nil
+	}
+	s.beginEnd(time.Now())
+	for s.ended == nil && !late {
+		s.others.wait(&s.mu, nil)
+	}
+	if s.ended != nil {
+		return nil // it has everything, or is not there any more
+	}
+	now := time.Now()
+	s.eng.Close(now, uint64(framing.CodeTimeout), "")
+	s.flush(now)
+	if linger <= 0 {
+		return nil
+	}
+	return session.ErrUnsent
+}
+
+// beginEnd has the engine send what is left, and end. Session.mu is held.
+func (s *Session) beginEnd(now time.Time) {
+	if s.stream {
+		s.eng.StopReading(now, 0)
+		if !s.wclosed {
+			s.wclosed = true
+			s.eng.CloseWrite(0)
+		}
+	}
+	s.eng.Shutdown(now)
+	s.events()
+	s.flush(now)
+}
+
+// retire is Close for a session that no application knows: nobody waits.
+func (s *Session) retire(now time.Time) {
+	s.mu.Lock()
+	if !s.closed {
+		s.closed = true
+		if s.dial != nil {
+			s.dialEnded(net.ErrClosed)
+		} else if s.ended == nil {
+			s.beginEnd(now)
+		}
+		s.wakeAll()
+	}
+	gone := s.gone()
+	s.mu.Unlock()
+	if gone {
+		s.ep.remove(s)
+	}
+}
+
+// reject ends a session at once, and tells the peer why. Nobody waits.
+func (s *Session) reject(code framing.ErrorCode, reason string) {
+	s.mu.Lock()
+	if !s.closed && s.eng != nil {
+		s.closed = true
+		now := time.Now()
+		s.eng.Close(now, uint64(code), reason)
+		s.flush(now)
+		s.wakeAll()
+	}
+	gone := s.gone()
+	s.mu.Unlock()
+	if gone {
+		s.ep.remove(s)
+	}
+}
+
+// forget ends a session whose socket is gone.
+func (s *Session) forget(err error) {
+	s.mu.Lock()
+	s.dial = nil
+	if s.ended == nil {
+		s.ended = err
+	}
+	s.wakeAll()
+	first := !s.removed
+	s.removed = true
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	s.mu.Unlock()
+	if first {
+		s.ep.remove(s)
+	}
+}
+
+// sharedIdle is how long an association for messages is kept that nobody uses.
+const sharedIdle = time.Minute
+
+// closeIdle ends a shared session that was not used for long. Session.mu is held.
+func (s *Session) closeIdle(now time.Time) {
+	if !s.shared || s.closed || s.ended != nil || len(s.sends) > 0 || now.Sub(s.used) < sharedIdle {
+		return
+	}
+	s.closed = true
+	s.ep.unshare(s)
+	s.beginEnd(now)
+}

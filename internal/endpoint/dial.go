@@ -1,0 +1,243 @@
+package endpoint
+
+import (
+	"context"
+	"errors"
+	"syscall"
+	"time"
+
+	"github.com/vstp-go/vstp/internal/handshake"
+	"github.com/vstp-go/vstp/internal/session"
+	"github.com/vstp-go/vstp/internal/udpio"
+	"github.com/vstp-go/vstp/reliable"
+)
+
+// HELLO is repeated after helloDelay, which doubles up to maxHelloDelay.
+const (
+	helloDelay    = 250 * time.Millisecond
+	maxHelloDelay = 2 * time.Second
+)
+
+// A dialing is what a client's session has before the handshake is over. Its timer
+// repeats HELLO; no goroutine does. Session.mu guards it.
+type dialing struct {
+	m        *handshake.DatagramClient
+	delay    time.Duration
+	next     time.Time // when HELLO is due again
+	limit    time.Time // when it is given up; zero for never
+	sent     time.Time // HELLO as it is now, for the first time; zero if it was repeated
+	early    [][]byte  // packets that have overtaken WELCOME
+	queue    []*reliable.Outgoing
+	queued   int       // bytes in queue
+	patience time.Time // until then messages wait for room in queue
+}
+
+// DialStream makes an association with a byte stream.
+func (e *Endpoint) DialStream(ctx context.Context, to udpio.Addr) (*Session, error) {
+	return e.dialAndWait(ctx, to, true)
+}
+
+// DialMessages makes an association for messages, which belong to the Session alone.
+func (e *Endpoint) DialMessages(ctx context.Context, to udpio.Addr) (*Session, error) {
+	return e.dialAndWait(ctx, to, false)
+}
+
+func (e *Endpoint) dialAndWait(ctx context.Context, to udpio.Addr, stream bool) (*Session, error) {
+	if err := over(ctx, nil); err != nil {
+		return nil, err
+	}
+	s, err := e.newDial(to, stream, false)
+	if err != nil {
+		return nil, err
+	}
+	s.sayHello(true)
+	if err := s.Handshake(ctx); err != nil {
+		s.retire(time.Now())
+		return nil, err
+	}
+	return s, nil
+}
+
+// newDial makes a session that has sent nothing yet; sayHello comes next.
+func (e *Endpoint) newDial(to udpio.Addr, stream, shared bool) (*Session, error) {
+	s := newSession(e, to, udpio.Local{})
+	s.client, s.stream, s.shared = true, stream, shared
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.usable(); err != nil {
+		return nil, err
+	}
+	if len(e.sessions) >= e.cfg.maxAssociations() {
+		e.stats.overloaded.Add(1)
+		return nil, errTooMany
+	}
+	s.id = e.newID()
+	m, err := handshake.NewDatagramClient(e.params(s.id, stream))
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	s.dial = &dialing{m: m, delay: helloDelay, next: now.Add(helloDelay), patience: now.Add(patience)}
+	if d := e.cfg.HandshakeTimeout; d > 0 {
+		s.dial.limit = now.Add(d)
+	}
+	e.sessions[s.id] = s
+	if shared {
+		e.shared[to.AddrPort] = s
+	}
+	return s, nil
+}
+
+var errTooMany = errors.New("vstp: too many associations")
+
+// sayHello sends HELLO as it is now. fresh says that it was not sent before.
+func (s *Session) sayHello(fresh bool) {
+	s.mu.Lock()
+	d := s.dial
+	if d == nil {
+		s.mu.Unlock()
+		return
+	}
+	now := time.Now()
+	first := fresh && d.sent.IsZero()
+	d.sent = time.Time{}
+	if fresh {
+		d.sent = now
+	}
+	datagrams := d.m.AppendHello(nil)
+	s.arm(now)
+	s.mu.Unlock()
+	for _, b := range datagrams {
+		err := s.ep.write(b, s.remote, udpio.Local{})
+		if err == nil || !fatalForDial(err, first) {
+			continue
+		}
+		s.mu.Lock()
+		if s.dial == d {
+			s.dialEnded(err)
+		}
+		gone := s.gone()
+		s.mu.Unlock()
+		if gone {
+			s.ep.remove(s)
+		}
+		return
+	}
+}
+
+// fatalForDial reports whether an error of the socket ends a handshake: one that
+// says that nobody is there, or at first that there is no way to the peer. The
+// others may pass. Trap U1, U5.
+func fatalForDial(err error, first bool) bool {
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return true
+	case errors.Is(err, udpio.ErrAgain), errors.Is(err, udpio.ErrTooLarge), errors.Is(err, syscall.EPERM):
+		return false
+	}
+	return first
+}
+
+// dialTimer is the timer during the handshake. It is called with Session.mu held and
+// releases it.
+func (s *Session) dialTimer(now time.Time) {
+	d := s.dial
+	if !d.limit.IsZero() && !now.Before(d.limit) {
+		s.dialEnded(session.ErrHandshakeTimeout)
+		gone := s.gone()
+		s.mu.Unlock()
+		if gone {
+			s.ep.remove(s)
+		}
+		return
+	}
+	due := !now.Before(d.next)
+	if due {
+		d.delay = min(2*d.delay, maxHelloDelay)
+		d.next = now.Add(d.delay)
+		if !d.limit.IsZero() && d.limit.Before(d.next) {
+			d.next = d.limit
+		}
+	}
+	s.arm(now)
+	s.mu.Unlock()
+	if due {
+		s.sayHello(false)
+	}
+}
+
+// dialEnded ends the handshake without an association. Session.mu is held.
+func (s *Session) dialEnded(err error) {
+	if s.dial != nil {
+		s.ep.stats.dropped.Add(uint64(len(s.dial.queue)))
+		s.dial = nil
+	}
+	if s.ended == nil {
+		s.ended = err
+	}
+	s.wakeAll()
+}
+
+// handshake gives a datagram to the session whose handshake it belongs to. It reports
+// whether there is one.
+func (r *reader) handshake(id reliable.ConnID, b []byte, p *udpio.Packet) bool {
+	r.e.mu.Lock()
+	s := r.e.sessions[id]
+	r.e.mu.Unlock()
+	if s == nil || s.remote.AddrPort != p.Addr.AddrPort || !s.client {
+		return false
+	}
+	s.mu.Lock()
+	if s.dial == nil {
+		s.mu.Unlock()
+		return true // a repetition
+	}
+	outcome, err := s.dial.m.Receive(b)
+	switch {
+	case err != nil:
+		s.dialEnded(err)
+	case outcome == handshake.Done:
+		s.establish(r.now)
+	}
+	gone := s.gone()
+	s.mu.Unlock()
+	switch {
+	case gone:
+		r.e.remove(s)
+	case outcome == handshake.Again:
+		s.sayHello(true)
+	}
+	return true
+}
+
+// establish begins the association after WELCOME. Session.mu is held.
+func (s *Session) establish(now time.Time) {
+	d := s.dial
+	s.dial = nil
+	result := d.m.Result()
+	var rtt time.Duration
+	if !d.sent.IsZero() {
+		rtt = max(now.Sub(d.sent), time.Microsecond)
+	}
+	s.start(now, s.ep.engineConfig(s, &result, rtt), &result)
+	s.ep.established(s)
+	s.eng.Ping() // the server keeps WELCOME until it has a packet
+	s.sendQueued(now, d.queue)
+	for _, b := range d.early {
+		s.receive(now, b)
+	}
+	s.events()
+	s.others.wake()
+	s.room.wake()
+	s.messages.wake()
+	s.flush(now)
+}
+
+// established makes s known by its peer's id.
+func (e *Endpoint) established(s *Session) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.sessions[s.id] == s {
+		e.byPeer[peerKey{s.remote.AddrPort, s.peerID}] = s
+	}
+}

@@ -1,0 +1,218 @@
+package endpoint
+
+import (
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/vstp-go/vstp/internal/udpio"
+)
+
+const (
+	// maxBatch is how many bytes one write to the socket carries: what a UDP
+	// datagram can be in IPv4, which bounds GSO too. maxSegments is the kernel's
+	// UDP_MAX_SEGMENTS.
+	maxBatch    = 65507
+	maxSegments = 64
+
+	// backOff is how long a session waits when the buffer of the socket is full.
+	backOff = time.Millisecond
+
+	// minTimer bounds how often a timer fires: a time in the past must not become a
+	// busy loop.
+	minTimer = 50 * time.Microsecond
+)
+
+// A batch is the memory in which datagrams are made: those of one write, and one more
+// of which only its size shows that it does not belong to them.
+type batch [2 * 65536]byte
+
+var batches = sync.Pool{New: func() any { return new(batch) }}
+
+// flush sends what the engine has to send, unless somebody else is at it: then that
+// one does. Session.mu is held, and is released for each write.
+func (s *Session) flush(now time.Time) { s.flushSome(now, -1) }
+
+// flushSome is flush with at most that many writes. It reports whether it has sent
+// all that may be sent now. Session.mu is held, and is released for each write.
+func (s *Session) flushSome(now time.Time, writes int) (all bool) {
+	if s.flushing || s.eng == nil || s.removed {
+		return true
+	}
+	if !s.again.IsZero() {
+		if now.Before(s.again) {
+			s.arm(now)
+			return true
+		}
+		s.again = time.Time{}
+	}
+	s.flushing = true
+	buf := batches.Get().(*batch)
+	all = true
+	for ; ; writes-- {
+		if writes == 0 {
+			all = false
+			break
+		}
+		b, size, n, more := s.fill(now, buf[:0])
+		if n == 0 {
+			break
+		}
+		s.stats.pktsOut += uint64(n)
+		s.stats.wireOut += uint64(len(b))
+		local := s.local
+		s.mu.Unlock()
+		err := s.ep.sock.Write(b, size, s.remote, local)
+		s.ep.wrote(n, len(b), err)
+		now = time.Now()
+		s.mu.Lock()
+		if err != nil && !s.writeFailed(now, err, size) {
+			break
+		}
+		if !more && writes == 1 {
+			break // the engine had no more; it would hardly have now
+		}
+	}
+	batches.Put(buf)
+	s.flushing = false
+	s.events()
+	s.arm(now)
+	return all
+}
+
+// fill makes the datagrams of one write: all of one size, but for the last one, which
+// may be smaller. It returns that size and their number, and whether there is more.
+func (s *Session) fill(now time.Time, b []byte) (_ []byte, size, n int, more bool) {
+	b = append(b, s.carry...)
+	s.carry = s.carry[:0]
+	if len(b) > 0 {
+		size, n = len(b), 1
+	}
+	most := min(s.ep.segments, maxSegments)
+	for n < most || n == 0 {
+		start := len(b)
+		b = s.eng.AppendDatagram(now, b)
+		m := len(b) - start
+		switch {
+		case m == 0:
+			return b, size, n, false
+		case n == 0:
+			size = m
+		case m > size || len(b) > maxBatch:
+			s.carry = append(s.carry, b[start:]...)
+			return b[:start], size, n, true
+		}
+		n++
+		if m < size {
+			break
+		}
+	}
+	return b, size, n, true
+}
+
+// writeFailed looks into an error of the socket, none of which ends the session, and
+// reports whether to go on sending. Trap U1, U2, U5. Session.mu is held.
+func (s *Session) writeFailed(now time.Time, err error, size int) bool {
+	s.stats.sendErrors++
+	switch {
+	case errors.Is(err, udpio.ErrTooLarge):
+		s.eng.DatagramTooLarge(now, size)
+		return true
+	case errors.Is(err, net.ErrClosed):
+		s.carry = s.carry[:0]
+		return false // the endpoint is about to end everything
+	}
+	// What was in the batch is lost, as on any link. Whatever keeps the socket from
+	// sending, asking at once again would not help.
+	s.again = now.Add(backOff)
+	return false
+}
+
+// flushRest goes on where the reader of the socket has stopped.
+func (s *Session) flushRest() {
+	s.mu.Lock()
+	s.flush(time.Now())
+	gone := s.gone()
+	s.mu.Unlock()
+	if gone {
+		s.ep.remove(s)
+	}
+}
+
+// arm sets the timer if it would fire too late. Session.mu is held. Trap D4, D5.
+func (s *Session) arm(now time.Time) {
+	if s.removed {
+		return
+	}
+	next := s.wakeup()
+	if !s.again.IsZero() && (next.IsZero() || next.Before(s.again)) {
+		next = s.again // nothing can be sent before
+	}
+	if next.IsZero() || !s.armed.IsZero() && !next.Before(s.armed) {
+		return
+	}
+	d := max(next.Sub(now), minTimer)
+	s.armed = now.Add(d)
+	if s.timer == nil {
+		s.timer = time.AfterFunc(d, s.fire)
+	} else {
+		s.timer.Reset(d)
+	}
+}
+
+// wakeup returns when the session wants to do something, zero for never.
+func (s *Session) wakeup() time.Time {
+	if s.dial != nil {
+		return s.dial.next
+	}
+	if s.eng == nil {
+		return time.Time{}
+	}
+	t := s.eng.Timeout()
+	if s.shared && !s.closed && s.ended == nil {
+		if idle := s.used.Add(sharedIdle); t.IsZero() || idle.Before(t) {
+			t = idle
+		}
+	}
+	return t
+}
+
+// fire is what the timer calls.
+func (s *Session) fire() {
+	s.mu.Lock()
+	if s.removed {
+		s.mu.Unlock()
+		return
+	}
+	s.armed = time.Time{}
+	now := time.Now()
+	if s.dial != nil {
+		s.dialTimer(now) // releases mu
+		return
+	}
+	if s.eng != nil {
+		s.eng.Advance(now)
+		s.events()
+		s.closeIdle(now)
+		s.flush(now)
+		s.arm(now)
+	}
+	gone := s.gone()
+	s.mu.Unlock()
+	if gone {
+		s.ep.remove(s)
+	}
+}
+
+// gone reports whether nothing is left to be done, once. Session.mu is held.
+func (s *Session) gone() bool {
+	if s.removed || s.flushing || s.dial != nil || s.eng != nil && !s.eng.Done() {
+		return false
+	}
+	s.removed = true
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	return true
+}

@@ -1,0 +1,306 @@
+package endpoint
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"time"
+
+	"github.com/vstp-go/vstp/framing"
+	"github.com/vstp-go/vstp/internal/session"
+	"github.com/vstp-go/vstp/reliable"
+)
+
+const (
+	// maxCopied is the payload up to which a message that needs no answer is copied,
+	// so that SendMessage need not wait for its end.
+	maxCopied = 64 << 10
+
+	// maxQueued and maxQueuedBytes bound the messages that wait for the end of a
+	// handshake in the background.
+	maxQueued      = 64
+	maxQueuedBytes = 256 << 10
+
+	// patience is how long a message waits for a place among those. Later ones are
+	// lost, as in a network: the peer may never answer.
+	patience = time.Second
+)
+
+// A sendOp is a message that its sender waits for.
+type sendOp struct {
+	out     *reliable.Outgoing
+	done    bool
+	settled waitq
+}
+
+// errStale says that a shared session had ended before it was given a message.
+var errStale = errors.New("endpoint: the association has ended")
+
+// outgoing makes of m what the engine takes. It reports whether the caller has to
+// wait until it is settled: for an answer, or because its payload is not copied.
+func (s *Session) outgoing(m *session.Message) (out *reliable.Outgoing, wait bool, err error) {
+	if err := checkMessage(m); err != nil {
+		return nil, false, err
+	}
+	out = &reliable.Outgoing{
+		Payload:  m.Payload,
+		Ack:      m.ReqAck,
+		Repair:   m.Repair || s.stream || s.ep.cfg.ReliableMessages,
+		Ordered:  m.Ordered,
+		Channel:  m.Channel,
+		Priority: m.Priority,
+		Lifetime: m.Lifetime,
+	}
+	wait = m.ReqAck || len(m.Payload) > maxCopied
+	if n := m.Header.EncodedLen(); n > 0 || !wait {
+		b := make([]byte, 0, n+len(m.Payload))
+		b, _ = framing.AppendHeader(b, m.Header) // checked
+		if n > 0 {
+			out.Header = b[:n:n]
+		}
+		if !wait {
+			out.Payload = append(b, m.Payload...)[n:]
+		}
+	}
+	return out, wait, nil
+}
+
+// checkMessage finds what is wrong with m wherever it goes.
+func checkMessage(m *session.Message) error {
+	if m.Header.HasReserved() {
+		return session.ErrReservedKey
+	}
+	return m.Header.Validate()
+}
+
+// SendMessage sends one message. Unless it asks for an acknowledgement, or its
+// payload is large, it returns when the engine has taken it. The write deadline and
+// ctx apply.
+func (s *Session) SendMessage(ctx context.Context, m *session.Message) error {
+	return s.sendMessage(ctx, &s.wdl, m)
+}
+
+func (s *Session) sendMessage(ctx context.Context, dl *deadline, m *session.Message) error {
+	out, wait, err := s.outgoing(m)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.shared && (s.closed || s.ended != nil && s.eng != nil) {
+		return errStale
+	}
+	for {
+		if err := s.sendable(ctx, dl); err != nil {
+			return err
+		}
+		if s.eng == nil {
+			queued, err := s.queue(ctx, dl, out, wait)
+			if queued || err != nil {
+				return err
+			}
+			continue
+		}
+		if s.ep.cfg.NoFragments && !s.eng.FitsDatagram(len(out.Header), len(out.Payload)) {
+			return session.ErrMessageTooLarge
+		}
+		now := time.Now()
+		switch err := s.eng.SendMessage(now, out); err {
+		case nil:
+			s.messageSent(now, out)
+			if !wait {
+				s.flush(now)
+				return nil
+			}
+			return s.awaitSettled(now, ctx, dl, out)
+		case reliable.ErrFull:
+			s.flush(now)
+			s.room.wait(&s.mu, doneOf(ctx))
+		default:
+			if s.ended != nil {
+				return s.writeError()
+			}
+			return translate(err)
+		}
+	}
+}
+
+// sendable returns why nothing can be sent now, or nil.
+func (s *Session) sendable(ctx context.Context, dl *deadline) error {
+	if s.closed {
+		return net.ErrClosed
+	}
+	if err := over(ctx, dl); err != nil {
+		return err
+	}
+	if s.ended != nil {
+		return s.writeError()
+	}
+	return nil
+}
+
+func (s *Session) messageSent(now time.Time, out *reliable.Outgoing) {
+	s.used = now
+	s.stats.msgsOut++
+	s.stats.bytesOut += uint64(len(out.Payload))
+}
+
+// queue keeps a message for the end of the handshake, or waits for that if the sender
+// waits anyway. It reports whether the message is dealt with.
+func (s *Session) queue(ctx context.Context, dl *deadline, out *reliable.Outgoing, wait bool) (bool, error) {
+	d := s.dial
+	if d == nil {
+		return false, nil // it has just ended
+	}
+	size := len(out.Header) + len(out.Payload)
+	if !wait && len(d.queue) < maxQueued && d.queued+size <= maxQueuedBytes {
+		d.queue = append(d.queue, out)
+		d.queued += size
+		return true, nil
+	}
+	if !wait && !time.Now().Before(d.patience) {
+		s.ep.stats.dropped.Add(1)
+		return true, nil
+	}
+	s.room.wait(&s.mu, doneOf(ctx))
+	return false, nil
+}
+
+// sendQueued sends what has waited for the handshake. Session.mu is held.
+func (s *Session) sendQueued(now time.Time, queue []*reliable.Outgoing) {
+	for _, out := range queue {
+		if err := s.eng.SendMessage(now, out); err != nil {
+			s.ep.stats.dropped.Add(1)
+			continue
+		}
+		s.messageSent(now, out)
+	}
+}
+
+// awaitSettled waits for the end of a message of which the caller keeps the payload.
+func (s *Session) awaitSettled(now time.Time, ctx context.Context, dl *deadline, out *reliable.Outgoing) error {
+	op := &sendOp{out: out}
+	if s.sends == nil {
+		s.sends = make(map[*reliable.Outgoing]*sendOp)
+	}
+	s.sends[out] = op
+	s.flush(now)
+	for {
+		switch err := s.sendable(ctx, dl); {
+		case op.done:
+			return translate(out.Err())
+		case err != nil:
+			delete(s.sends, out)
+			s.eng.CancelMessage(time.Now(), out)
+			s.flush(time.Now())
+			return err
+		}
+		op.settled.wait(&s.mu, doneOf(ctx))
+	}
+}
+
+// messageDone wakes who waits for a message. Session.mu is held.
+func (s *Session) messageDone(out *reliable.Outgoing) {
+	s.used = time.Now()
+	if op := s.sends[out]; op != nil {
+		delete(s.sends, out)
+		op.done = true
+		op.settled.wake()
+	}
+}
+
+// messageArrived wakes who wants to receive. Session.mu is held.
+func (s *Session) messageArrived() {
+	if s.shared {
+		s.ep.markReady(s)
+		return
+	}
+	s.messages.wake()
+}
+
+// takeMessage returns the next message that can be decoded, or nil. Session.mu is held.
+func (s *Session) takeMessage(now time.Time) *session.Message {
+	for {
+		in, ok := s.eng.ReceiveMessage(now)
+		if !ok {
+			return nil
+		}
+		h, err := framing.RawHeader(in.Header).AppendUser(nil)
+		if err != nil {
+			s.ep.stats.malformed.Add(1)
+			continue
+		}
+		s.used = now
+		s.stats.msgsIn++
+		s.stats.bytesIn += uint64(len(in.Payload))
+		return &session.Message{Header: h, Payload: in.Payload, ReqAck: in.Ack}
+	}
+}
+
+// ReceiveMessage returns the next message. After the peer's end the error is io.EOF.
+// The end of ctx and the read deadline end the wait; nothing is lost then.
+func (s *Session) ReceiveMessage(ctx context.Context) (*session.Message, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		if s.closed {
+			return nil, net.ErrClosed
+		}
+		if err := over(ctx, &s.rdl); err != nil {
+			return nil, err
+		}
+		if s.eng != nil {
+			now := time.Now()
+			if m := s.takeMessage(now); m != nil {
+				s.flush(now)
+				return m, nil
+			}
+		}
+		if s.ended != nil {
+			if s.ended == session.ErrPeerClosed {
+				return nil, io.EOF
+			}
+			return nil, s.ended
+		}
+		s.messages.wait(&s.mu, doneOf(ctx))
+	}
+}
+
+// readMessage is Read of a session without a stream.
+func (s *Session) readMessage(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	m, err := s.ReceiveMessage(context.Background())
+	if err != nil {
+		return 0, err
+	}
+	return copy(p, m.Payload), nil
+}
+
+// writeMessage is Write of a session without a stream.
+func (s *Session) writeMessage(p []byte) (int, error) {
+	if err := s.SendMessage(context.Background(), &session.Message{Payload: p}); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// writeMessagesTo is WriteTo of a session without a stream: a Write for each message.
+func (s *Session) writeMessagesTo(w io.Writer) (n int64, err error) {
+	for {
+		m, err := s.ReceiveMessage(context.Background())
+		if err != nil {
+			if err == io.EOF {
+				err = nil
+			}
+			return n, err
+		}
+		k, err := w.Write(m.Payload)
+		n += int64(k)
+		if err != nil {
+			return n, &session.CopyError{Err: err}
+		}
+	}
+}

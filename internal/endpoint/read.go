@@ -1,0 +1,231 @@
+package endpoint
+
+import (
+	"errors"
+	"net"
+	"time"
+
+	"github.com/vstp-go/vstp/internal/handshake"
+	"github.com/vstp-go/vstp/internal/udpio"
+	"github.com/vstp-go/vstp/reliable"
+)
+
+const (
+	// readBatch is how many packets are asked of the socket at a time.
+	readBatch = 32
+
+	// maxEarly is how many packets are kept that come before their WELCOME.
+	maxEarly = 8
+
+	// resetsPerSecond bounds the answers to packets with an unknown id.
+	resetsPerSecond = 100
+)
+
+// A reader is the goroutine that reads the socket.
+type reader struct {
+	e       *Endpoint
+	now     time.Time
+	cur     *Session   // locked: consecutive packets of one session take the lock once
+	touched []*Session // of this batch, to be flushed
+	scratch []byte
+
+	resetWindow time.Time // second in which answers are counted
+	resetCount  int
+}
+
+// read serves the socket until it is closed. Nothing that comes from outside ends it.
+// Trap S11, U1.
+func (e *Endpoint) read() {
+	defer close(e.done)
+	r := &reader{e: e}
+	ps := make([]udpio.Packet, readBatch)
+	for {
+		n, err := e.sock.Read(ps)
+		if err != nil {
+			e.readFailed(err)
+			return
+		}
+		r.now = time.Now()
+		for i := range ps[:n] {
+			r.packet(&ps[i])
+		}
+		r.finish()
+	}
+}
+
+// readFailed ends everything: nothing will come any more.
+func (e *Endpoint) readFailed(err error) {
+	if errors.Is(err, net.ErrClosed) {
+		err = net.ErrClosed
+	}
+	e.mu.Lock()
+	if e.failed == nil {
+		e.failed = err
+	}
+	all := make([]*Session, 0, len(e.sessions))
+	for _, s := range e.sessions {
+		all = append(all, s)
+	}
+	e.listening = false
+	e.accepts.wake()
+	e.inbox.waiters.wake()
+	e.mu.Unlock()
+	e.cancel()
+	e.crate.end()
+	for _, s := range all {
+		s.forget(err)
+	}
+}
+
+// packet takes what one read gave: a datagram or several.
+func (r *reader) packet(p *udpio.Packet) {
+	b := p.Data
+	r.e.stats.bytesIn.Add(uint64(len(b)))
+	size := p.SegSize
+	if size <= 0 || size >= len(b) {
+		r.e.stats.datagramsIn.Add(1)
+		r.datagram(b, p)
+		return
+	}
+	r.e.stats.datagramsIn.Add(uint64((len(b) + size - 1) / size))
+	for len(b) > 0 {
+		n := min(size, len(b))
+		r.datagram(b[:n:n], p)
+		b = b[n:]
+	}
+}
+
+// datagram takes one datagram.
+func (r *reader) datagram(b []byte, p *udpio.Packet) {
+	id, _, kind := handshake.RouteID(b)
+	if kind == handshake.KindPacket {
+		r.association(reliable.ConnID(id), b, p)
+		return
+	}
+	r.release()
+	switch kind {
+	case handshake.KindHello:
+		r.hello(b, p)
+	case handshake.KindWelcome:
+		if !r.handshake(reliable.ConnID(id), b, p) {
+			r.e.stats.malformed.Add(1)
+		}
+	case handshake.KindErr:
+		if !r.handshake(reliable.ConnID(id), b, p) {
+			r.reset(b, p)
+		}
+	case handshake.KindCrate:
+		r.e.crate.receive(r.now, b, p)
+	default:
+		r.e.stats.malformed.Add(1)
+	}
+}
+
+// association gives a packet to the session that has this id.
+func (r *reader) association(id reliable.ConnID, b []byte, p *udpio.Packet) {
+	s := r.cur
+	if s == nil || s.id != id {
+		r.release()
+		r.e.mu.Lock()
+		s = r.e.sessions[id]
+		r.e.mu.Unlock()
+		if s == nil {
+			r.unknown(id, b, p)
+			return
+		}
+		s.mu.Lock()
+		r.cur = s
+	}
+	switch {
+	case s.remote.AddrPort != p.Addr.AddrPort: // trap U9
+		r.e.stats.dropped.Add(1)
+	case s.eng != nil:
+		s.receive(r.now, b)
+	case s.dial != nil && len(s.dial.early) < maxEarly:
+		s.dial.early = append(s.dial.early, append([]byte(nil), b...))
+	default:
+		r.e.stats.dropped.Add(1)
+	}
+}
+
+// release lets go of the session that had packets.
+func (r *reader) release() {
+	s := r.cur
+	if s == nil {
+		return
+	}
+	r.cur = nil
+	if s.eng != nil {
+		s.events()
+	}
+	if !s.touched {
+		s.touched = true
+		r.touched = append(r.touched, s)
+	}
+	s.mu.Unlock()
+}
+
+// finish lets the sessions that had packets in this batch answer. Each has one write;
+// what is more takes another goroutine, so that nobody waits for it.
+func (r *reader) finish() {
+	r.release()
+	for i, s := range r.touched {
+		r.touched[i] = nil
+		s.mu.Lock()
+		s.touched = false
+		all := s.flushSome(r.now, 1)
+		gone := s.gone()
+		s.mu.Unlock()
+		if gone {
+			r.e.remove(s)
+		}
+		if !all {
+			go s.flushRest()
+		}
+	}
+	r.touched = r.touched[:0]
+	if cap(r.scratch) > 4096 {
+		r.scratch = nil
+	}
+}
+
+// unknown answers a packet for no association, so that its sender need not find out
+// by its idle timeout. The answer is smaller than the packet, and there are few of
+// them. PROTOCOL §7.4; trap S9.
+func (r *reader) unknown(id reliable.ConnID, b []byte, p *udpio.Packet) {
+	r.e.stats.unknownID.Add(1)
+	if len(b) <= handshake.UnknownIDLen {
+		return
+	}
+	if r.now.Sub(r.resetWindow) >= time.Second {
+		r.resetWindow, r.resetCount = r.now, 0
+	}
+	if r.resetCount++; r.resetCount > resetsPerSecond {
+		return
+	}
+	r.scratch = handshake.AppendUnknownID(r.scratch[:0], handshake.ConnID(id))
+	r.e.stats.resets.Add(1)
+	r.e.write(r.scratch, p.Addr, p.Local)
+}
+
+// reset takes an ERR that says that the peer does not know one of our associations.
+func (r *reader) reset(b []byte, p *udpio.Packet) {
+	id, ok := handshake.ParseUnknownID(b)
+	if !ok {
+		r.e.stats.malformed.Add(1)
+		return
+	}
+	r.e.mu.Lock()
+	s := r.e.byPeer[peerKey{p.Addr.AddrPort, reliable.ConnID(id)}]
+	r.e.mu.Unlock()
+	if s == nil {
+		r.e.stats.unknownID.Add(1)
+		return
+	}
+	s.mu.Lock()
+	if s.eng != nil {
+		s.eng.Reset(r.now)
+	}
+	r.cur = s
+	r.release()
+}

@@ -1,0 +1,427 @@
+package endpoint
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/vstp-go/vstp/framing"
+	"github.com/vstp-go/vstp/internal/handshake"
+	"github.com/vstp-go/vstp/internal/session"
+	"github.com/vstp-go/vstp/internal/udpio"
+	"github.com/vstp-go/vstp/reliable"
+)
+
+// maxClients bounds what is remembered of clients whose HELLO had a cookie that may
+// come again.
+const maxClients = 1 << 17
+
+// A clientKey names a client before it has an association.
+type clientKey struct {
+	addr netip.AddrPort
+	id   handshake.ConnID
+}
+
+// A client is one that has shown its address with a cookie. It is remembered as long
+// as the cookie can come again, so that no HELLO makes two associations.
+type client struct {
+	key    clientKey
+	addr   udpio.Addr
+	local  udpio.Local
+	born   time.Time
+	rtt    time.Duration // about
+	stream bool          // has a place in the backlog
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	mu sync.Mutex
+	m  *handshake.DatagramServer // nil: a HELLO means nothing any more
+
+	half    bool     // has no answer yet; Endpoint.mu guards it, and session
+	session *Session // if it was welcomed
+}
+
+// A clientSet is all clients of an Endpoint. Endpoint.mu guards it.
+type clientSet struct {
+	all      map[clientKey]*client
+	sessions map[*Session]*client
+	order    []*client // by age
+	half     []*client // by age; some have an answer by now
+	halfOpen int       // how many in half have none
+}
+
+func (cs *clientSet) init() {
+	cs.all = make(map[clientKey]*client)
+	cs.sessions = make(map[*Session]*client)
+}
+
+// expire forgets clients whose cookies are too old.
+func (cs *clientSet) expire(now time.Time, timeout time.Duration) {
+	n := 0
+	for n < len(cs.order) && (now.Sub(cs.order[n].born) > handshake.CookieLifetime || len(cs.order)-n >= maxClients) {
+		cs.forget(cs.order[n])
+		n++
+	}
+	cs.order = cs.order[n:]
+	for timeout > 0 && len(cs.half) > 0 && now.Sub(cs.half[0].born) > timeout {
+		cs.popHalf()
+	}
+}
+
+// forget drops c from everything but the lists.
+func (cs *clientSet) forget(c *client) {
+	cs.answered(c)
+	if cs.all[c.key] == c {
+		delete(cs.all, c.key)
+	}
+	if c.session != nil {
+		delete(cs.sessions, c.session)
+	}
+}
+
+// answered notes that c is not half-open any more.
+func (cs *clientSet) answered(c *client) {
+	if c.half {
+		c.half = false
+		cs.halfOpen--
+		c.cancel()
+	}
+}
+
+// popHalf gives up the oldest of the half-open ones.
+func (cs *clientSet) popHalf() {
+	c := cs.half[0]
+	cs.half[0] = nil
+	cs.half = cs.half[1:]
+	if c.half {
+		cs.forget(c)
+	}
+}
+
+// ended is called when a session is forgotten: what was said to its client need not
+// be said again.
+func (cs *clientSet) ended(s *Session) {
+	if c := cs.sessions[s]; c != nil {
+		delete(cs.sessions, s)
+		c.session = nil
+		c.mu.Lock()
+		c.m = nil
+		c.mu.Unlock()
+	}
+}
+
+// hello takes a HELLO. Before it has a good cookie it is answered without anything
+// being kept. PROTOCOL §7.3; trap S1.
+func (r *reader) hello(b []byte, p *udpio.Packet) {
+	e := r.e
+	h, err := handshake.ParseHello(b)
+	if err != nil {
+		e.stats.malformed.Add(1)
+		return
+	}
+	r.scratch, _ = p.Addr.AddrPort.AppendBinary(r.scratch[:0]) // never fails
+	n := len(r.scratch)
+	if h.Cookie == nil || !e.cookies.Check(r.now, r.scratch, h.SourceID, h.Cookie) {
+		if h.Cookie != nil {
+			e.stats.badCookies.Add(1)
+		}
+		r.scratch = e.cookies.Append(r.scratch, r.now, r.scratch[:n], h.SourceID)
+		m := len(r.scratch)
+		r.scratch = handshake.AppendRetry(r.scratch, h.SourceID, r.scratch[n:m])
+		if answer := r.scratch[m:]; len(answer) <= len(b) {
+			e.write(answer, p.Addr, p.Local)
+		}
+		return
+	}
+	c := e.client(r.now, &h, p)
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	if c.m == nil {
+		c.mu.Unlock()
+		return
+	}
+	outcome, err := c.m.Receive(&h)
+	answer := c.m.Answer()
+	c.mu.Unlock()
+	switch {
+	case err != nil:
+		e.refuse(c, err)
+	case outcome == handshake.Again:
+		if !e.confirmed(c) {
+			e.say(c, answer)
+		}
+	case outcome == handshake.Done:
+		e.decide(c)
+	}
+}
+
+// client returns what is remembered of the sender of h, or begins to. It returns nil
+// if h is not to be answered.
+func (e *Endpoint) client(now time.Time, h *handshake.DatagramHello, p *udpio.Packet) *client {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	cs := &e.clients
+	cs.expire(now, e.cfg.HandshakeTimeout)
+	key := clientKey{p.Addr.AddrPort, h.SourceID}
+	if c := cs.all[key]; c != nil {
+		return c
+	}
+	if e.usable() != nil {
+		return nil
+	}
+	for cs.halfOpen >= e.cfg.maxHandshakes() {
+		e.stats.overloaded.Add(1)
+		cs.popHalf()
+	}
+	c := &client{key: key, addr: p.Addr, local: p.Local, born: now, half: true, m: new(handshake.DatagramServer)}
+	c.ctx, c.cancel = context.WithCancel(e.ctx)
+	if len(h.Cookie) >= 8 {
+		// A cookie begins with the time at which it was made.
+		if rtt := now.UnixNano() - int64(binary.BigEndian.Uint64(h.Cookie)); rtt > 0 && rtt < int64(helloDelay) {
+			c.rtt = time.Duration(rtt)
+		}
+	}
+	cs.all[key] = c
+	cs.order = append(cs.order, c)
+	cs.half = append(cs.half, c)
+	cs.halfOpen++
+	return c
+}
+
+// confirmed reports whether the client has shown that it has WELCOME.
+func (e *Endpoint) confirmed(c *client) bool {
+	e.mu.Lock()
+	s := c.session
+	e.mu.Unlock()
+	if s == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stats.pktsIn > 0
+}
+
+// say sends the answer to a client.
+func (e *Endpoint) say(c *client, answer [][]byte) {
+	for _, b := range answer {
+		e.write(b, c.addr, c.local)
+	}
+}
+
+// decide looks at a complete HELLO.
+func (e *Endpoint) decide(c *client) {
+	c.mu.Lock()
+	hello := *c.m.Hello()
+	c.mu.Unlock()
+	e.mu.Lock()
+	var err error
+	switch {
+	case hello.Stream && !e.listening:
+		err = &handshake.Error{Code: framing.CodeRefused, Reason: "nobody accepts streams"}
+	case len(e.sessions) >= e.cfg.maxAssociations():
+		e.stats.overloaded.Add(1)
+		err = &handshake.Error{Code: framing.CodeOverload}
+	case hello.Stream && len(e.backlog)+e.waiting >= e.cfg.acceptBacklog():
+		// It will ask again, and by then there may be room.
+		e.stats.overloaded.Add(1)
+		e.clients.forget(c)
+		e.mu.Unlock()
+		return
+	case hello.Stream:
+		c.stream = true
+		e.waiting++
+	}
+	e.mu.Unlock()
+	switch {
+	case err != nil:
+		e.refuse(c, err)
+	case e.cfg.Verify == nil:
+		e.welcome(c, &hello, nil)
+	default:
+		go e.verify(c, &hello)
+	}
+}
+
+// verify asks the application. It is the only goroutine that a client gets.
+func (e *Endpoint) verify(c *client, hello *handshake.DatagramParams) {
+	ctx := c.ctx
+	if d := e.cfg.HandshakeTimeout; d > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, d, session.ErrHandshakeTimeout)
+		defer cancel()
+	}
+	extra, err := e.cfg.Verify(ctx, &Hello{
+		LocalAddr:  e.LocalAddr(),
+		RemoteAddr: c.addr.NetAddr(),
+		Header:     hello.Header,
+		Stream:     hello.Stream,
+	})
+	switch {
+	case ctx.Err() != nil && c.ctx.Err() == nil:
+		err = &handshake.Error{Code: framing.CodeTimeout, Reason: "handshake"}
+	case ctx.Err() != nil:
+		err = &handshake.Error{Code: framing.CodeOverload}
+	}
+	if err != nil {
+		e.refuse(c, err)
+		return
+	}
+	e.welcome(c, hello, extra)
+}
+
+// refuse tells a client that there will be nothing, and remembers that.
+func (e *Endpoint) refuse(c *client, err error) {
+	e.stats.refused.Add(1)
+	var own *handshake.Error
+	var refusal *session.Refusal
+	c.mu.Lock()
+	var answer [][]byte
+	if c.m != nil {
+		switch {
+		case errors.As(err, &own):
+			c.m.Refuse(own.Code, own.Reason, nil)
+		case errors.As(err, &refusal):
+			c.m.Refuse(framing.CodeRefused, refusal.Reason, refusal.Header)
+		default:
+			c.m.Refuse(framing.CodeRefused, "", nil) // why is not for the client's eyes
+		}
+		answer = c.m.Answer()
+	}
+	c.mu.Unlock()
+	e.mu.Lock()
+	e.clients.answered(c)
+	e.freePlace(c)
+	e.mu.Unlock()
+	e.say(c, answer)
+	e.warn("vstp: client refused", "addr", c.addr.AddrPort, "err", err)
+}
+
+// freePlace gives back the place in the backlog. Endpoint.mu is held.
+func (e *Endpoint) freePlace(c *client) {
+	if c.stream {
+		c.stream = false
+		e.waiting--
+	}
+}
+
+// welcome makes the association.
+func (e *Endpoint) welcome(c *client, hello *handshake.DatagramParams, extra framing.Header) {
+	s := newSession(e, c.addr, c.local)
+	s.stream, s.shared = hello.Stream, !hello.Stream
+	e.mu.Lock()
+	s.id = e.newID()
+	e.mu.Unlock()
+
+	c.mu.Lock()
+	var result handshake.DatagramResult
+	err := error(net.ErrClosed)
+	if c.m != nil {
+		result, err = c.m.Welcome(e.params(s.id, s.stream), e.cfg.sessionID(), extra)
+	}
+	var answer [][]byte
+	if err == nil {
+		answer = c.m.Answer()
+	}
+	c.mu.Unlock()
+	if err != nil {
+		e.refuse(c, &handshake.Error{Code: framing.CodeInternal})
+		return
+	}
+	s.start(time.Now(), e.engineConfig(s, &result, c.rtt), &result)
+
+	e.mu.Lock()
+	e.freePlace(c)
+	given := !c.half || e.usable() != nil || s.stream && !e.listening || e.sessions[s.id] != nil
+	if !given {
+		e.clients.answered(c)
+		e.clients.sessions[s] = c
+		c.session = s
+		e.sessions[s.id] = s
+		e.byPeer[peerKey{c.addr.AddrPort, reliable.ConnID(result.PeerID)}] = s
+		if s.stream {
+			e.backlog = append(e.backlog, s)
+			e.accepts.wake()
+		} else if e.shared[c.addr.AddrPort] == nil {
+			e.shared[c.addr.AddrPort] = s
+		}
+	}
+	e.mu.Unlock()
+	if given { // up meanwhile: too old, or nobody listens any more
+		c.mu.Lock()
+		c.m = nil
+		c.mu.Unlock()
+		return
+	}
+	e.crate.negotiated(c.addr.AddrPort)
+	e.say(c, answer)
+	s.mu.Lock()
+	s.arm(time.Now())
+	s.mu.Unlock()
+}
+
+// Listen begins to accept streams.
+func (e *Endpoint) Listen() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.usable(); err != nil {
+		return err
+	}
+	if e.listening {
+		return errListening
+	}
+	e.listening = true
+	return nil
+}
+
+var errListening = errors.New("vstp: the socket is listening already")
+
+// CloseListen ends accepting. What waits in the queue is closed, what was accepted
+// lives on. Trap N11.
+func (e *Endpoint) CloseListen() error {
+	e.mu.Lock()
+	e.listening = false
+	queued := e.backlog
+	e.backlog = nil
+	e.accepts.wake()
+	e.mu.Unlock()
+	for _, s := range queued {
+		s.reject(framing.CodeRefused, "nobody accepts streams")
+	}
+	return nil
+}
+
+// Accept waits for a stream. Its errors are net.ErrClosed when listening has ended,
+// or why the socket has, and that of ctx. Trap N10.
+func (e *Endpoint) Accept(ctx context.Context) (*Session, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for {
+		if err := over(ctx, nil); err != nil {
+			return nil, err
+		}
+		if len(e.backlog) > 0 {
+			s := e.backlog[0]
+			e.backlog[0] = nil
+			e.backlog = e.backlog[1:]
+			if len(e.backlog) > 0 {
+				e.accepts.wake()
+			}
+			return s, nil
+		}
+		switch {
+		case e.closed:
+			return nil, net.ErrClosed
+		case e.failed != nil:
+			return nil, e.failed
+		case !e.listening:
+			return nil, net.ErrClosed
+		}
+		e.accepts.wait(&e.mu, doneOf(ctx))
+	}
+}

@@ -1,0 +1,348 @@
+package endpoint
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/vstp-go/vstp/internal/handshake"
+	"github.com/vstp-go/vstp/internal/session"
+	"github.com/vstp-go/vstp/internal/udpio"
+	"github.com/vstp-go/vstp/reliable"
+)
+
+// A Session is one association. It is safe for concurrent use.
+//
+// Its engine has no goroutine: the reader of the socket gives it what arrives, calls
+// of the application give it what is to be sent, and a timer does the rest. Whoever
+// has changed something flushes. mu guards all of it, and is never held during a
+// system call or a wait.
+type Session struct {
+	ep     *Endpoint
+	id     reliable.ConnID // by which the endpoint finds it
+	remote udpio.Addr
+	client bool
+	stream bool // has a byte stream
+	shared bool // its messages are those of Endpoint.SendMessage and ReceiveMessage
+
+	mu     sync.Mutex
+	local  udpio.Local     // where the peer reaches us
+	eng    *reliable.Assoc // nil until the handshake is over
+	peerID reliable.ConnID
+	result handshake.Result
+	dial   *dialing // of a client, until the handshake is over
+
+	closed  bool  // by Close: nothing but the end goes on
+	ended   error // why the engine has ended, or the handshake failed; final
+	removed bool  // the endpoint has forgotten it
+	touched bool  // had packets in this batch; the reader's
+	ready   bool  // is in Endpoint.inbox; Endpoint.mu guards it
+	orphan  bool  // is in Endpoint.inbox only; Endpoint.mu guards it
+	wclosed bool  // CloseWrite was called
+	writing bool  // a Write is under way: the bytes of two do not mix
+	pongs   uint64
+	pongRTT time.Duration
+	used    time.Time // shared: last message
+
+	readers  waitq // Read
+	writers  waitq // Write
+	messages waitq // ReceiveMessage
+	room     waitq // SendMessage, for room in the engine or the end of the handshake
+	others   waitq // Ping, Close, Handshake
+	sends    map[*reliable.Outgoing]*sendOp
+
+	rdl, wdl deadline
+
+	// Sending. See flush.go.
+	flushing bool      // somebody is at it
+	carry    []byte    // a datagram that did not fit into the last batch
+	again    time.Time // the socket takes nothing before
+	timer    *time.Timer
+	armed    time.Time // when the timer fires; zero if it does not
+
+	stats counters
+}
+
+// counters are the numbers of Stats that the engine does not have.
+type counters struct {
+	bytesOut, bytesIn uint64
+	wireOut, wireIn   uint64
+	pktsOut, pktsIn   uint64
+	msgsOut, msgsIn   uint64
+	sendErrors        uint64
+}
+
+func newSession(e *Endpoint, remote udpio.Addr, local udpio.Local) *Session {
+	s := &Session{ep: e, remote: remote, local: local}
+	s.rdl.init(e.epoch, s.wakeReaders)
+	s.wdl.init(e.epoch, s.wakeWriters)
+	return s
+}
+
+// start begins the life of the engine. Session.mu is held, or nobody knows s yet.
+func (s *Session) start(now time.Time, c *reliable.Config, r *handshake.DatagramResult) {
+	s.eng = reliable.New(now, c)
+	s.peerID = reliable.ConnID(r.PeerID)
+	s.result = r.Result
+	s.used = now
+}
+
+// LocalAddr returns the address of the socket, with the address at which the peer
+// reaches it where that is known.
+func (s *Session) LocalAddr() net.Addr {
+	a := s.ep.sock.LocalAddr()
+	u, ok := a.(*net.UDPAddr)
+	if !ok || !u.IP.IsUnspecified() {
+		return a
+	}
+	s.mu.Lock()
+	local := s.local.Addr
+	s.mu.Unlock()
+	if !local.IsValid() {
+		return a
+	}
+	local = local.Unmap()
+	return &net.UDPAddr{IP: local.AsSlice(), Port: u.Port, Zone: local.Zone()}
+}
+
+// RemoteAddr returns the peer's address.
+func (s *Session) RemoteAddr() net.Addr { return s.remote.NetAddr() }
+
+// NetConn returns nil: there is no connection below.
+func (s *Session) NetConn() net.Conn { return nil }
+
+// TLSState returns nil: datagrams are not sealed yet.
+func (s *Session) TLSState() *tls.ConnectionState { return nil }
+
+// Result returns what the handshake agreed upon, and whether it is finished.
+func (s *Session) Result() (handshake.Result, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.result, s.eng != nil
+}
+
+// Handshake waits for the end of the handshake. A Session that was dialed or accepted
+// has it behind it.
+func (s *Session) Handshake(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		switch {
+		case s.eng != nil:
+			return nil
+		case s.ended != nil:
+			return s.ended
+		case s.closed:
+			return net.ErrClosed
+		}
+		if err := over(ctx, nil); err != nil {
+			return err
+		}
+		s.others.wait(&s.mu, doneOf(ctx))
+	}
+}
+
+// SetReadDeadline is that of net.Conn. It holds for Read and ReceiveMessage.
+func (s *Session) SetReadDeadline(t time.Time) error { return s.setDeadline(&s.rdl, t) }
+
+// SetWriteDeadline is that of net.Conn. It holds for Write and SendMessage.
+func (s *Session) SetWriteDeadline(t time.Time) error { return s.setDeadline(&s.wdl, t) }
+
+func (s *Session) setDeadline(d *deadline, t time.Time) error {
+	s.mu.Lock()
+	closed := s.closed
+	s.mu.Unlock()
+	if closed {
+		return net.ErrClosed
+	}
+	d.set(t)
+	return nil
+}
+
+func (s *Session) wakeReaders() {
+	s.mu.Lock()
+	s.readers.wake()
+	s.messages.wake()
+	s.mu.Unlock()
+}
+
+func (s *Session) wakeWriters() {
+	s.mu.Lock()
+	s.writers.wake()
+	s.wakeSends()
+	s.mu.Unlock()
+}
+
+// wakeSends wakes all calls that send messages. Session.mu is held.
+func (s *Session) wakeSends() {
+	s.room.wake()
+	for _, o := range s.sends {
+		o.settled.wake()
+	}
+}
+
+// wakeAll wakes everybody. Session.mu is held.
+func (s *Session) wakeAll() {
+	s.readers.wake()
+	s.messages.wake()
+	s.writers.wake()
+	s.others.wake()
+	s.wakeSends()
+}
+
+// receive gives the engine a datagram. Session.mu is held.
+func (s *Session) receive(now time.Time, b []byte) {
+	s.stats.pktsIn++
+	s.stats.wireIn += uint64(len(b))
+	s.eng.Receive(now, b)
+}
+
+// events works through what the engine has to say. Session.mu is held.
+func (s *Session) events() {
+	for {
+		ev := s.eng.NextEvent()
+		switch ev.Kind {
+		case reliable.EventNone:
+			return
+		case reliable.EventReadable:
+			if ev.Stream == 0 {
+				s.readers.wake()
+			}
+		case reliable.EventWritable:
+			if ev.Stream == 0 {
+				s.writers.wake()
+			}
+		case reliable.EventStream:
+			s.eng.StopReading(time.Now(), ev.Stream) // nobody takes further streams yet
+		case reliable.EventFlushed:
+			s.others.wake()
+		case reliable.EventMessage:
+			s.messageArrived()
+		case reliable.EventMessageRoom:
+			s.room.wake()
+		case reliable.EventMessageDone:
+			s.messageDone(ev.Message)
+		case reliable.EventPong:
+			s.pongs++
+			s.pongRTT = ev.RTT
+			s.others.wake()
+		case reliable.EventClosed:
+			s.engineEnded()
+		}
+	}
+}
+
+// engineEnded notes why the engine has ended. Session.mu is held.
+func (s *Session) engineEnded() {
+	if s.ended != nil {
+		return
+	}
+	s.ended = translate(s.eng.Err())
+	if s.ended == nil {
+		s.ended = io.ErrUnexpectedEOF
+	}
+	s.wakeAll()
+	if s.shared {
+		s.ep.unshare(s)
+	}
+}
+
+// translate makes an error of the engine one of package session.
+func translate(err error) error {
+	var p *reliable.ProtocolError
+	switch {
+	case err == nil, err == io.EOF:
+		return err
+	case errors.As(err, &p) && p.Remote:
+		return &handshake.RemoteError{Code: p.Code, Reason: p.Reason}
+	case errors.As(err, &p):
+		return &handshake.Error{Code: p.Code, Reason: p.Reason}
+	}
+	for _, t := range translations {
+		if errors.Is(err, t.engine) {
+			return t.ours
+		}
+	}
+	return err
+}
+
+var translations = []struct{ engine, ours error }{
+	{reliable.ErrClosed, net.ErrClosed},
+	{reliable.ErrPeerClosed, session.ErrPeerClosed},
+	{reliable.ErrWriteClosed, session.ErrWriteClosed},
+	{reliable.ErrTruncated, io.ErrUnexpectedEOF},
+	{reliable.ErrStreamReset, io.ErrUnexpectedEOF},
+	{reliable.ErrIdleTimeout, session.ErrIdleTimeout},
+	{reliable.ErrReset, session.ErrReset},
+	{reliable.ErrMessageTooLarge, session.ErrMessageTooLarge},
+	{reliable.ErrNoAck, session.ErrAckTimeout},
+	{reliable.ErrExpired, session.ErrExpired},
+}
+
+// Ping makes the peer answer, and returns how long that took.
+func (s *Session) Ping(ctx context.Context) (time.Duration, error) {
+	if err := s.Handshake(ctx); err != nil {
+		return 0, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before, asked := s.pongs, false
+	for {
+		if s.closed {
+			return 0, net.ErrClosed
+		}
+		if err := over(ctx, nil); err != nil {
+			return 0, err
+		}
+		switch {
+		case asked && s.pongs != before:
+			return s.pongRTT, nil
+		case s.ended != nil:
+			return 0, s.ended
+		case !asked:
+			asked = true
+			s.eng.Ping()
+			s.flush(time.Now())
+			continue
+		}
+		s.others.wait(&s.mu, doneOf(ctx))
+	}
+}
+
+// Stats returns a snapshot.
+func (s *Session) Stats() session.Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := &s.stats
+	st := session.Stats{
+		BytesSent:        c.bytesOut,
+		BytesReceived:    c.bytesIn,
+		WireSent:         c.wireOut,
+		WireReceived:     c.wireIn,
+		FramesSent:       c.pktsOut,
+		FramesReceived:   c.pktsIn,
+		MessagesSent:     c.msgsOut,
+		MessagesReceived: c.msgsIn,
+	}
+	if s.eng == nil {
+		return st
+	}
+	e := s.eng.Stats()
+	st.PacketsSent = e.PacketsSent
+	st.PacketsReceived = e.PacketsReceived
+	st.PacketsLost = e.PacketsLost
+	st.PacketsDropped = e.PacketsDropped + e.PacketsDuplicate + e.PacketsRefused
+	st.BytesRetransmitted = e.BytesRetransmitted
+	st.RTT, st.MinRTT, st.RTTVar = e.RTT, e.MinRTT, e.RTTVar
+	st.CongestionWindow = e.CongestionWindow
+	st.BytesInFlight = e.InFlight
+	st.PacingRate = e.PacingRate
+	st.Bandwidth = e.Bandwidth
+	st.MTU = e.MTU
+	st.Controller = s.ep.cfg.Controller.String() + " " + e.State
+	return st
+}

@@ -1,0 +1,153 @@
+package endpoint
+
+import (
+	"context"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A waitq holds the calls that are blocked for one reason. The mutex that is given
+// to wait guards it. Whoever changes what they wait for wakes all of them, and each
+// looks again: there is hardly ever more than one.
+type waitq struct {
+	head *waiter
+	free *waiter // one, so that waiting costs no allocation
+}
+
+type waiter struct {
+	ch     chan struct{} // one element: it was woken
+	next   *waiter
+	queued bool
+}
+
+// wake ends the waits of all.
+func (q *waitq) wake() {
+	for w := q.head; w != nil; {
+		next := w.next
+		w.next, w.queued = nil, false
+		w.ch <- struct{}{}
+		w = next
+	}
+	q.head = nil
+}
+
+// wait returns, with mu held as before, when q was woken or done is closed.
+func (q *waitq) wait(mu *sync.Mutex, done <-chan struct{}) {
+	w := q.free
+	q.free = nil
+	if w == nil {
+		w = &waiter{ch: make(chan struct{}, 1)}
+	}
+	w.next, w.queued = q.head, true
+	q.head = w
+	mu.Unlock()
+	if done == nil {
+		<-w.ch
+	} else {
+		select {
+		case <-w.ch:
+		case <-done:
+		}
+	}
+	mu.Lock()
+	if w.queued {
+		q.remove(w)
+	} else {
+		select {
+		case <-w.ch: // woken and done at once
+		default:
+		}
+	}
+	q.free = w
+}
+
+func (q *waitq) remove(w *waiter) {
+	for p := &q.head; *p != nil; p = &(*p).next {
+		if *p == w {
+			*p = w.next
+			break
+		}
+	}
+	w.next, w.queued = nil, false
+}
+
+// A deadline is that of SetReadDeadline or SetWriteDeadline. Its own lock orders
+// those who set it; who asks for it needs none.
+type deadline struct {
+	at    atomic.Int64 // nanoseconds since epoch; 0 is none
+	epoch time.Time
+	wake  func() // wakes who is blocked, so that they look at it; holds no lock of theirs
+
+	mu    sync.Mutex
+	timer *time.Timer
+	ended bool
+}
+
+func (d *deadline) init(epoch time.Time, wake func()) { d.epoch, d.wake = epoch, wake }
+
+// set changes the deadline.
+func (d *deadline) set(t time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ended {
+		return
+	}
+	if d.timer != nil {
+		d.timer.Stop()
+	}
+	if t.IsZero() {
+		d.at.Store(0)
+		return // whoever waits waits on
+	}
+	at := int64(t.Sub(d.epoch))
+	if at == 0 {
+		at = 1
+	}
+	d.at.Store(at)
+	left := time.Duration(at) - time.Since(d.epoch)
+	switch {
+	case at < 0 || left <= 0:
+		d.wake()
+	case d.timer == nil:
+		d.timer = time.AfterFunc(left, d.wake)
+	default:
+		d.timer.Reset(left)
+	}
+}
+
+// end stops the timer for good.
+func (d *deadline) end() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ended = true
+	if d.timer != nil {
+		d.timer.Stop()
+	}
+}
+
+// passed reports whether the deadline is over.
+func (d *deadline) passed() bool {
+	at := d.at.Load()
+	return at != 0 && (at < 0 || int64(time.Since(d.epoch)) >= at)
+}
+
+// over returns why a call with ctx, which may be nil, and d has to end now, or nil.
+func over(ctx context.Context, d *deadline) error {
+	if ctx != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if d != nil && d.passed() {
+		return os.ErrDeadlineExceeded
+	}
+	return nil
+}
+
+// doneOf returns ctx.Done, nil for a nil ctx.
+func doneOf(ctx context.Context) <-chan struct{} {
+	if ctx == nil {
+		return nil
+	}
+	return ctx.Done()
+}
