@@ -59,6 +59,7 @@ const (
 )
 
 func tuneKCP(s *kcp.UDPSession) {
+	//lint:ignore SA1019 the mode is not the default, and there is no other way to set it
 	s.SetStreamMode(true)
 	s.SetNoDelay(1, 10, 2, 1)
 	s.SetWindowSize(1024, 1024)

@@ -1,4 +1,4 @@
-// Command bench measures vstp beside raw TCP, TLS, yamux, HTTP and gRPC.
+// Command bench measures vstp beside raw TCP and UDP, TLS, yamux, HTTP, gRPC, QUIC and KCP.
 //
 // Server and client are separate processes on loopback: the command executes
 // itself. The contenders take turns within each round, so that whatever else the
