@@ -186,7 +186,7 @@ func (s *sources) dropOldestPartial(src *source, keep *partial) bool {
 // several. The first is delivered. The others are swallowed, and not acknowledged one
 // by one. An index that comes again, but at once, begins the next round.
 func (r *Receiver) receiveCopy(from netip.AddrPort, f fragment, c candidate, room int64) Result {
-	src := r.peers.get(from)
+	src := r.peers.get(r.now, from)
 	if src == nil {
 		return Result{Drop: DropFull}
 	}
@@ -219,7 +219,7 @@ func (r *Receiver) receiveCopy(from netip.AddrPort, f fragment, c candidate, roo
 
 // receiveSlice takes a piece of a message.
 func (r *Receiver) receiveSlice(from netip.AddrPort, f fragment, c candidate, room int64) Result {
-	src := r.peers.get(from)
+	src := r.peers.get(r.now, from)
 	if src == nil {
 		return Result{Drop: DropFull}
 	}

@@ -56,7 +56,7 @@ func (s *Sender) Encode(h framing.Header, payload []byte, reqAck bool) (Packet, 
 			return Packet{}, err
 		}
 		p.Datagrams = [][]byte{d}
-	} else if p.Datagrams, err = fragments(f, s.lastFrag+1); err != nil {
+	} else if p.Datagrams, err = fragments(f, s.lastFrag+1, fragmentLen(blockLen(h, reqAck))); err != nil {
 		return Packet{}, err
 	} else {
 		s.lastFrag++
@@ -78,11 +78,10 @@ func checkHeader(h framing.Header, reqAck bool) error {
 	return h.Validate()
 }
 
-// fragments cuts the payload of f. Each fragment has all the header fields: the crate
-// does not say of which one it takes them, and a receiver can tell by them, the msg-id
-// above all, what belongs together. PROTOCOL §6.7.
-func fragments(f framing.Frame, id uint8) ([][]byte, error) {
-	size := fragmentLen(len(f.Header))
+// fragments cuts the payload of f into pieces of size bytes. Each has all the header
+// fields: it is not known of which one the crate takes them, and a receiver can tell by
+// them, the msg-id above all, what belongs together. PROTOCOL §6.7.
+func fragments(f framing.Frame, id uint8, size int) ([][]byte, error) {
 	if size <= 0 || len(f.Payload) > MaxFragments*size {
 		return nil, ErrTooLarge
 	}
@@ -109,6 +108,15 @@ func fragments(f framing.Frame, id uint8) ([][]byte, error) {
 	return ds, nil
 }
 
+// blockLen returns the length of the header block of a message, with the longest id, so
+// that limits do not depend on how many messages went before.
+func blockLen(h framing.Header, reqAck bool) int {
+	if reqAck {
+		return h.EncodedLen() + msgIDLen
+	}
+	return h.EncodedLen()
+}
+
 // fragmentLen returns the payload bytes of a fragment beside a header block of n bytes.
 // With it no fragment can look like a copy of a whole message; see isCopy.
 func fragmentLen(n int) int {
@@ -116,15 +124,12 @@ func fragmentLen(n int) int {
 }
 
 // MaxPayload returns the largest payload that Encode takes beside h, or -1 if it takes
-// none. Up to 13 bytes more may fit while message ids are short.
+// none.
 func MaxPayload(h framing.Header, reqAck bool) int {
 	if checkHeader(h, reqAck) != nil {
 		return -1
 	}
-	n := h.EncodedLen()
-	if reqAck {
-		n += msgIDLen
-	}
+	n := blockLen(h, reqAck)
 	return max(MaxFragments*fragmentLen(n), MaxDatagram-frameLen-n, -1)
 }
 

@@ -69,7 +69,7 @@ func (s *sources) init(maxSources, maxBytes int) {
 
 // get returns the source of an address, and makes one if there is none. It is nil if
 // there is no memory left.
-func (s *sources) get(addr netip.AddrPort) *source {
+func (s *sources) get(now time.Time, addr netip.AddrPort) *source {
 	if src := s.byAddr[addr]; src != nil {
 		l := src.list
 		l.remove(src)
@@ -85,6 +85,7 @@ func (s *sources) get(addr netip.AddrPort) *source {
 	s.byAddr[addr] = src
 	s.fresh.push(src)
 	s.charge(src, sourceCost)
+	s.due(now.Add(partialProgress)) // also if there will be no memory for anything of it
 	return src
 }
 
@@ -207,7 +208,7 @@ func (s *sources) seen(now time.Time, addr netip.AddrPort, id uint64, sum uint32
 
 // remember notes a message as delivered.
 func (s *sources) remember(now time.Time, addr netip.AddrPort, id uint64, sum uint32) {
-	src := s.get(addr)
+	src := s.get(now, addr)
 	if src == nil {
 		return
 	}
