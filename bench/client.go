@@ -25,6 +25,10 @@ func runClient(s *spec, c *contender, e *env) (v values, hold any, err error) {
 		v, err = clientMessages(s, c, e)
 	case "link":
 		return clientLink(s, c, e)
+	case "link-messages":
+		return clientLinkMessages(s, c, e)
+	case "link-rr":
+		v, err = clientLinkRoundTrips(s, c, e)
 	case "dials":
 		v, err = clientDials(s, c, e)
 	case "idle":
@@ -153,6 +157,7 @@ func clientRoundTrips(s *spec, c *contender, e *env) (values, error) {
 		"p90":     percentile(samples, 0.90),
 		"p99":     percentile(samples, 0.99),
 		"p999":    percentile(samples, 0.999),
+		"max":     percentile(samples, 1),
 		"rate":    n / u.wall.Seconds(),
 		"cpu":     u.cpu.Seconds() * 1e6 / n,
 		"mallocs": float64(u.mallocs) / n,

@@ -51,8 +51,8 @@ func (s *spec) groupID() string {
 			return "idle-reader"
 		}
 		return "idle"
-	case "link":
-		return "link"
+	case "link", "link-rr", "link-messages":
+		return s.Test
 	}
 	return fmt.Sprintf("%s-%d", s.Test, s.Size)
 }

@@ -132,36 +132,44 @@ func linkContenders() []string {
 	return names
 }
 
-// linkGroups returns a group for each link and, as their tables differ, for single
-// contenders and for sets of them.
+// linkGroups returns a group for each link and test and, as their tables differ, for
+// single contenders and for sets of them.
 func (o *options) linkGroups() []*group {
 	var gs []*group
 	for _, l := range o.links {
-		for _, several := range []bool{false, true} {
-			s := spec{Test: "link", Size: bulkBuffer, Duration: o.duration, Addresses: 1}
-			g := newGroup(s, nil, o.rounds)
-			g.ID, g.Link = "link-"+l.Text, l
-			for _, flows := range o.flows {
-				if len(flows) > 1 != several {
-					continue
+		for _, test := range o.linkTests {
+			for _, several := range []bool{false, true} {
+				if several && test != "link" {
+					continue // sets of flows are about shares of the rate
 				}
-				r := &row{Contender: strings.Join(flows, "+"), Flows: flows}
-				for _, name := range flows {
-					if err := contenderNamed(name).unavailable(); err != nil {
-						r.Error = err.Error()
-					}
+				if g := o.linkGroup(l, test, several); len(g.Rows) > 0 {
+					gs = append(gs, g)
 				}
-				g.Rows = append(g.Rows, r)
-			}
-			if several {
-				g.ID += "-flows"
-			}
-			if len(g.Rows) > 0 {
-				gs = append(gs, g)
 			}
 		}
 	}
 	return gs
+}
+
+func (o *options) linkGroup(l *linkSpec, test string, several bool) *group {
+	g := newGroup(spec{Test: test, Size: linkSize(test), Duration: o.duration, Addresses: 1}, nil, o.rounds)
+	g.ID, g.Link = test+"-"+l.Text, l
+	if several {
+		g.ID += "-flows"
+	}
+	for _, flows := range o.flows {
+		if len(flows) > 1 != several {
+			continue
+		}
+		r := &row{Contender: strings.Join(flows, "+"), Flows: flows}
+		for _, name := range flows {
+			if err := contenderNamed(name).unavailable(); err != nil {
+				r.Error = err.Error()
+			}
+		}
+		g.Rows = append(g.Rows, r)
+	}
+	return g
 }
 
 // runLink measures flows at once over a link that is made for them. All servers are
@@ -209,6 +217,10 @@ func (c *controller) runLink(ctx context.Context, g *group, r *row, round int) (
 		if err != nil {
 			return nil, fmt.Errorf("%s: client: %w", r.Flows[i], err)
 		}
+		if g.Spec.Test != "link" {
+			v = got.Values
+			break
+		}
 		rates = append(rates, got.Values["mbit"])
 		v[fmt.Sprintf("mbit.%d", i)] = got.Values["mbit"]
 		v["total"] += got.Values["total"]
@@ -226,8 +238,10 @@ func (c *controller) runLink(ctx context.Context, g *group, r *row, round int) (
 			v["retransmitted"] = x
 		}
 	}
-	v["mbit"], v["jain"] = sum(rates), jain(rates)
-	v["cpu"] /= v["total"] / 1e9
+	if g.Spec.Test == "link" {
+		v["mbit"], v["jain"] = sum(rates), jain(rates)
+		v["cpu"] /= v["total"] / 1e9
+	}
 	addLinkCounts(v, g.Link, toClient, toServer)
 	return v, nil
 }
@@ -300,6 +314,9 @@ func (srv *server) serveLink(s stream) {
 func (srv *server) finishLink() (values, error) {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
+	if srv.spec.Test != "link" {
+		return values{}, nil
+	}
 	if len(srv.held) == 0 {
 		return nil, cmp.Or(srv.err, errors.New("no client came"))
 	}
@@ -401,6 +418,9 @@ func clientLink(s *spec, c *contender, e *env) (values, any, error) {
 }
 
 func linkProgress(r *row, v values) string {
+	if _, ok := v["p99"]; ok {
+		return fmt.Sprintf("p50 %.1f, p99 %.1f ms", v["p50"]/1e3, v["p99"]/1e3)
+	}
 	text := fmt.Sprintf("%.1f Mbit/s", v["mbit"])
 	if len(r.Flows) > 1 {
 		text += fmt.Sprintf(" (%s), Jain %.2f", linkShares(r, v), v["jain"])
@@ -421,18 +441,37 @@ func linkShares(r *row, v values) string {
 }
 
 func (g *group) linkTitle() string {
-	if len(g.Rows) > 0 && len(g.Rows[0].Flows) > 1 {
+	switch {
+	case g.Spec.Test == "link-rr":
+		return "Link " + g.Link.Text + ", round trips of " + size(linkRequest)
+	case g.Spec.Test == "link-messages":
+		return fmt.Sprintf("Link %s, messages of %s every %v", g.Link.Text, size(linkMessage), linkInterval)
+	case len(g.Rows) > 0 && len(g.Rows[0].Flows) > 1:
 		return "Link " + g.Link.Text + ", several flows"
 	}
 	return "Link " + g.Link.Text
 }
 
-const linkExplanation = "One direction over an emulated link, from the server to the client, from the first byte on. Goodput at the receiver, " +
+func (g *group) linkExplanation() string {
+	switch g.Spec.Test {
+	case "link-rr":
+		return "Request and answer, one at a time, on a stream. In brackets the rounds. Sent and back are bytes of IP packets for each byte of the answers."
+	case "link-messages":
+		return "One way, on a stream, from when the message was due to be written to when it was read whole. In brackets the rounds. " +
+			"Sent and back are bytes of IP packets for each byte of the messages."
+	}
+	return linkBulkExplanation
+}
+
+const linkBulkExplanation = "One direction over an emulated link, from the server to the client, from the first byte on. Goodput at the receiver, " +
 	"in brackets the rounds. The queue is what a packet waits for the transmitter, in round trips, which is BDPs. " +
 	"Sent are bytes of IP packets for each byte of goodput, those that were lost with them; dropped the share of packets that found the queue full. " +
 	"Sent again is what each contender says of itself: bytes (TCP, QUIC: lost), segments (KCP), packets with something repeated in them (vstp)."
 
 func (g *group) linkHead() []string {
+	if g.Spec.Test != "link" {
+		return linkLatencyHead
+	}
 	head := []string{"", "Mbit/s"}
 	if len(g.Rows) > 0 && len(g.Rows[0].Flows) > 1 {
 		head = append(head, "each", "Jain")
@@ -443,6 +482,9 @@ func (g *group) linkHead() []string {
 }
 
 func (g *group) linkCells(r *row) []string {
+	if g.Spec.Test != "link" {
+		return g.linkLatencyCells(r)
+	}
 	m := r.Median
 	f := func(format, key string) string {
 		if _, ok := m[key]; !ok {
@@ -450,9 +492,9 @@ func (g *group) linkCells(r *row) []string {
 		}
 		return fmt.Sprintf(format, m[key])
 	}
-	cells := []string{f("%.1f", "mbit") + rounds(r, "mbit")}
+	cells := []string{f("%.1f", "mbit") + rounds(r, "mbit", 1)}
 	if len(r.Flows) > 1 {
-		cells = append(cells, linkShares(r, m), f("%.3f", "jain")+rounds(r, "jain"))
+		cells = append(cells, linkShares(r, m), f("%.3f", "jain")+rounds(r, "jain", 1))
 	} else {
 		of := "–"
 		if g.Link.Rate > 0 {
@@ -464,12 +506,12 @@ func (g *group) linkCells(r *row) []string {
 		f("%.2f", "cpu"), f("%.2f", "late"), f("%.0f", "overruns"))
 }
 
-// rounds returns the smallest and the largest of several rounds.
-func rounds(r *row, key string) string {
+// rounds returns the smallest and the largest of several rounds, in this unit.
+func rounds(r *row, key string, unit float64) string {
 	var xs []float64
 	for _, v := range r.Rounds {
 		if x, ok := v[key]; ok {
-			xs = append(xs, x)
+			xs = append(xs, x*unit)
 		}
 	}
 	if len(xs) < 2 {

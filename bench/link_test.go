@@ -145,7 +145,7 @@ func TestRunLink(t *testing.T) {
 	t.Setenv("GORACE", "atexit_sleep_ms=0")
 	o, err := parseFlags([]string{
 		"-quiet", "-spin=false", "-rounds", "1", "-seconds", "0.5", "-link", "20mbit,10ms,loss=1%",
-		"-only", strings.Join(linkContenders(), ","), "-flows", "tcp-cubic+quic", "-stagger", "100ms",
+		"-only", strings.Join(linkContenders(), ","), "-flows", "tcp-cubic+quic", "-stagger", "100ms", "-link-tests", "bulk,rr,messages",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -168,6 +168,11 @@ func TestRunLink(t *testing.T) {
 				t.Skip(r.Error) // root, and yet without the rights
 			case r.Error != "":
 				t.Errorf("%s: %s", r.Contender, r.Error)
+			case g.Spec.Test == "link-rr" && (m["p50"] < 10e3 || m["p99"] < m["p50"]):
+				t.Errorf("%s: round trips %v over a link of 10 ms", r.Contender, m)
+			case g.Spec.Test == "link-messages" && (m["p50"] < 5e3 || m["p99"] < m["p50"]):
+				t.Errorf("%s: messages %v over a link of 2 x 5 ms", r.Contender, m)
+			case g.Spec.Test != "link":
 			case m["mbit"] <= 0 || m["mbit"] > 20.5:
 				t.Errorf("%s: %v Mbit/s over a link of 20", r.Contender, m["mbit"])
 			case m["sent"] < 1 || m["queue.max"] < m["queue.mean"]:

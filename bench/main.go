@@ -6,6 +6,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -27,6 +28,7 @@ type options struct {
 	messageSizes      []int
 	base              string
 	links             []*linkSpec
+	linkTests         []string
 	flows             [][]string
 	stagger           time.Duration
 	seed              uint64
@@ -110,6 +112,7 @@ func parseFlags(args []string) (*options, error) {
 		sizes, rrSizes string
 		messageSizes   string
 		flows          string
+		linkTests      string
 		seconds        float64
 		list           bool
 	)
@@ -120,6 +123,7 @@ func parseFlags(args []string) (*options, error) {
 	fs.StringVar(&messageSizes, "message-sizes", "100000000", "comma-separated sizes of a message")
 	fs.StringVar(&o.base, "base", defaultBase, "the contender to which all others are compared")
 	fs.Func("link", "measure over an emulated `link` instead, such as 100mbit,40ms,loss=1%,queue=1bdp; may be repeated; all: those of the report (Linux, root)", o.addLink)
+	fs.StringVar(&linkTests, "link-tests", "bulk", "comma-separated tests over a link: bulk, rr (64 B there and back), messages (200 B, 100 a second)")
 	fs.StringVar(&flows, "flows", "", "comma-separated sets of contenders that share the link, each as vstp-rudp+tcp-cubic")
 	fs.DurationVar(&o.stagger, "stagger", 0, "how much later each flow of a set begins; measured is when all run")
 	fs.Uint64Var(&o.seed, "seed", 1, "what is lost on the link follows from this and the round")
@@ -167,7 +171,7 @@ func parseFlags(args []string) (*options, error) {
 			return nil, fmt.Errorf("no contender %q; -list shows them", name)
 		}
 	}
-	if err := o.setFlows(flows); err != nil {
+	if err := cmp.Or(o.setFlows(flows), o.setLinkTests(linkTests)); err != nil {
 		return nil, err
 	}
 	for _, name := range o.tests {

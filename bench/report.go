@@ -175,7 +175,7 @@ func (g *group) title() string {
 		return "Round trips of " + size(g.Spec.Size)
 	case "message":
 		return "Messages of " + size(g.Spec.Size)
-	case "link":
+	case "link", "link-rr", "link-messages":
 		return g.linkTitle()
 	case "allocs":
 		return "Allocations, " + size(g.Spec.Size)
@@ -205,8 +205,8 @@ func (g *group) explanation() string {
 	case "message":
 		return "One at a time, until the sender knows that the receiver has it whole: with vstp and vstp-udp by RequireAck, " +
 			"elsewhere by a byte in answer. CPU seconds for 10^9 bytes, of both processes."
-	case "link":
-		return linkExplanation
+	case "link", "link-rr", "link-messages":
+		return g.linkExplanation()
 	case "allocs":
 		return "Allocations for a Write and the Reads of its answer, in each of the processes, when warm."
 	case "dials":
@@ -286,7 +286,7 @@ func (g *group) head() []string {
 		return []string{"", "p50 us", x, "x its base", "p99 us", "p99 " + x, "p99.9 us", "CPU us", "allocs"}
 	case "message":
 		return []string{"", "ms", x, "x its base", "MB/s", "CPU s/GB", "CPU " + x, "sender", "receiver"}
-	case "link":
+	case "link", "link-rr", "link-messages":
 		return g.linkHead()
 	case "allocs":
 		return []string{"", "client", "server", "bytes, client"}
@@ -329,7 +329,7 @@ func (g *group) cells(r *row) []string {
 			f("%.1f", "ms"), toBase("ms"), g.own(r, "ms"), f("%.0f", "mbps"), f("%.2f", "cpu.both"), toBase("cpu.both"),
 			f("%.2f", "cpu"), f("%.2f", "server.cpu"),
 		}
-	case "link":
+	case "link", "link-rr", "link-messages":
 		return g.linkCells(r)
 	case "allocs":
 		return []string{f("%.2f", "mallocs"), f("%.2f", "server.mallocs"), f("%.1f", "bytes")}

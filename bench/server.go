@@ -88,6 +88,8 @@ func (srv *server) serve(s stream) {
 		err = srv.serveMessages(s)
 	case "link":
 		srv.serveLink(s)
+	case "link-messages":
+		serveLinkMessages(s)
 	default:
 		// However this ends: whether all answers came is for the client to say.
 		echo(s, make([]byte, srv.spec.Size), math.MaxInt)
@@ -186,10 +188,10 @@ var idleByte [1]byte
 
 // finish returns what was measured, when the client is done.
 func (srv *server) finish() (values, error) {
-	switch srv.spec.Test {
-	case "idle":
+	switch {
+	case srv.spec.Test == "idle":
 		return srv.finishIdle()
-	case "link":
+	case srv.spec.isLinkTest():
 		return srv.finishLink()
 	}
 	// No client can end a socket without connections, so this does.

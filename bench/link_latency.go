@@ -1,0 +1,135 @@
+package main
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+)
+
+// Latency over a link: of requests and answers, one at a time, and of small messages at a
+// steady rate. Only streams take part, so that a lost packet delays those behind it.
+
+// linkTests are what can be measured over a link, by the name of -link-tests.
+var linkTests = map[string]string{"bulk": "link", "rr": "link-rr", "messages": "link-messages"}
+
+const (
+	linkMessage  = 200                   // bytes
+	linkInterval = 10 * time.Millisecond // from one message to the next
+	linkRequest  = 64
+)
+
+// setLinkTests parses -link-tests.
+func (o *options) setLinkTests(text string) error {
+	for _, name := range splitList(text) {
+		test, ok := linkTests[name]
+		if !ok {
+			return fmt.Errorf("no test %q over a link; there are bulk, rr, messages", name)
+		}
+		o.linkTests = append(o.linkTests, test)
+	}
+	return nil
+}
+
+// isLinkTest reports whether the test is one over a link.
+func (s *spec) isLinkTest() bool {
+	for _, test := range linkTests {
+		if s.Test == test {
+			return true
+		}
+	}
+	return false
+}
+
+// linkSize returns the size of what is written at once.
+func linkSize(test string) int {
+	switch test {
+	case "link-rr":
+		return linkRequest
+	case "link-messages":
+		return linkMessage
+	}
+	return bulkBuffer
+}
+
+// serveLinkMessages sends messages on time. Each begins with when it was due: one that
+// waited for Write counts from then.
+func serveLinkMessages(s stream) {
+	msg := make([]byte, linkMessage)
+	fillPattern(msg)
+	for due := time.Now(); ; due = due.Add(linkInterval) {
+		time.Sleep(time.Until(due))
+		binary.BigEndian.PutUint64(msg, uint64(due.UnixNano()))
+		if _, err := s.Write(msg); err != nil {
+			return
+		}
+	}
+}
+
+// clientLinkMessages takes the time from each message's due time to its arrival. Both ends
+// have the same clock.
+func clientLinkMessages(s *spec, c *contender, e *env) (values, any, error) {
+	st, err := c.dial(e, s.Addrs[0])
+	if err != nil {
+		return nil, nil, err
+	}
+	var samples []uint32
+	read := func() error {
+		msg := make([]byte, linkMessage)
+		var end time.Time
+		for end.IsZero() || time.Now().Before(end) {
+			if _, err := io.ReadFull(st, msg); err != nil {
+				return fmt.Errorf("after %d messages: %w", len(samples), err)
+			}
+			now := time.Now()
+			if end.IsZero() {
+				end = now.Add(s.Duration)
+			}
+			d := now.UnixNano() - int64(binary.BigEndian.Uint64(msg))
+			samples = append(samples, uint32(max(0, min(d, 1<<32-1))))
+		}
+		return nil
+	}
+	done := make(chan error, 1)
+	go func() { done <- read() }()
+	select {
+	case err := <-done:
+		if err != nil {
+			return nil, nil, err
+		}
+	case <-time.After(s.Duration + linkPatience):
+		return nil, nil, errors.New("the messages do not come any more")
+	}
+	slices.Sort(samples)
+	return values{
+		"n":   float64(len(samples)),
+		"p50": percentile(samples, 0.50), "p90": percentile(samples, 0.90),
+		"p99": percentile(samples, 0.99), "max": percentile(samples, 1),
+		"total": float64(len(samples) * linkMessage),
+	}, st, nil
+}
+
+// clientLinkRoundTrips is the test of round trips, with fewer figures.
+func clientLinkRoundTrips(s *spec, c *contender, e *env) (values, error) {
+	v, err := clientRoundTrips(s, c, e)
+	if err != nil {
+		return nil, err
+	}
+	n := v["rate"] * s.Duration.Seconds()
+	return values{
+		"n": n, "p50": v["p50"], "p90": v["p90"], "p99": v["p99"], "max": v["max"], "total": n * linkRequest,
+	}, nil
+}
+
+var linkLatencyHead = []string{"", "p50 ms", "p90 ms", "p99 ms", "max ms", "samples", "sent", "back", "late %", "overruns"}
+
+func (g *group) linkLatencyCells(r *row) []string {
+	ms := func(key string) string { return fmt.Sprintf("%.1f", r.Median[key]/1e3) }
+	f := func(format, key string) string { return fmt.Sprintf(format, r.Median[key]) }
+	return []string{
+		ms("p50"), ms("p90"), ms("p99") + rounds(r, "p99", 1e-3), ms("max"), f("%.0f", "n"),
+		f("%.2f", "sent"), f("%.2f", "back"), f("%.2f", "late"), f("%.0f", "overruns"),
+	}
+}
