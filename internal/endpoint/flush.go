@@ -37,7 +37,11 @@ func (s *Session) flush(now time.Time) { s.flushSome(now, -1) }
 // flushSome is flush with at most that many writes. It reports whether it has sent
 // all that may be sent now. Session.mu is held, and is released for each write.
 func (s *Session) flushSome(now time.Time, writes int) (all bool) {
-	if s.flushing || s.eng == nil || s.removed {
+	if s.flushing {
+		s.asked = true
+		return true
+	}
+	if s.eng == nil || s.removed {
 		return true
 	}
 	if !s.again.IsZero() {
@@ -55,6 +59,7 @@ func (s *Session) flushSome(now time.Time, writes int) (all bool) {
 			all = false
 			break
 		}
+		s.asked = false
 		b, size, n, more := s.fill(now, buf[:0])
 		if n == 0 {
 			break
@@ -70,8 +75,8 @@ func (s *Session) flushSome(now time.Time, writes int) (all bool) {
 		if err != nil && !s.writeFailed(now, err, size) {
 			break
 		}
-		if !more && writes == 1 {
-			break // the engine had no more; it would hardly have now
+		if !more && !s.asked && writes == 1 {
+			break // the engine had no more, and nobody has given it more since
 		}
 	}
 	batches.Put(buf)

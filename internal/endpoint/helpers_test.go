@@ -76,7 +76,7 @@ func receive(t testing.TB, e *Endpoint) *session.Message {
 	defer cancel()
 	m, _, err := e.ReceiveMessage(ctx)
 	if err != nil {
-		t.Fatal("receive:", err)
+		t.Fatalf("receive: %v; %+v", err, e.Stats())
 	}
 	return m
 }

@@ -76,6 +76,7 @@ func TestLoopbackMessages(t *testing.T) {
 	for _, size := range []int{0, 1, 1000, 60000, 3 << 20} {
 		want := pattern(size)
 		send(t, a, addrOf(t, b), &session.Message{Header: h, Payload: want, ReqAck: size != 1000})
+		t.Log(size)
 		m := receive(t, b)
 		equal(t, m.Payload, want)
 		if m.Header.Get("k") != "v" {

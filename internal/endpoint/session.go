@@ -59,6 +59,7 @@ type Session struct {
 
 	// Sending. See flush.go.
 	flushing bool      // somebody is at it
+	asked    bool      // and others wanted to
 	carry    []byte    // a datagram that did not fit into the last batch
 	again    time.Time // the socket takes nothing before
 	timer    *time.Timer
