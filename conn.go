@@ -35,8 +35,8 @@ var (
 //
 // A Conn of "udp" carries messages only: each Write sends one, without metadata, and
 // each Read returns the payload of one; what does not fit into p is dropped, as with
-// [net.UDPConn]. SendMessage and ReceiveMessage are the same with metadata. CloseWrite
-// ends such a Conn's messages.
+// [net.UDPConn]. SendMessage and ReceiveMessage are the same with metadata, and
+// CloseWrite is not supported.
 type Conn struct {
 	s            connSession
 	network      string

@@ -61,7 +61,11 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 	if nd == nil {
 		nd = &net.Dialer{}
 	}
-	if kindOf(network) != streamNetwork {
+	switch kindOf(network) {
+	case streamNetwork:
+	case messageNetwork, reliableNetwork:
+		return d.dialDatagram(ctx, nd, network, address)
+	default:
 		return nil, &net.OpError{Op: "dial", Net: network, Err: net.UnknownNetworkError(network)}
 	}
 	address, host := dialAddress(network, address)

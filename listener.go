@@ -33,23 +33,37 @@ type ListenConfig struct {
 // Listen announces on the local network address; see the function [Listen]. ctx
 // bounds the resolution of the address, not the listener.
 func (lc *ListenConfig) Listen(ctx context.Context, network, address string) (net.Listener, error) {
-	if kindOf(network) != streamNetwork {
-		return nil, &net.OpError{Op: "listen", Net: network, Err: net.UnknownNetworkError(network)}
+	switch kindOf(network) {
+	case streamNetwork:
+		return lc.listenStream(ctx, network, address)
+	case reliableNetwork:
+		return lc.listenReliable(ctx, network, address)
 	}
+	return nil, listenError(network, net.UnknownNetworkError(network))
+}
+
+func (lc *ListenConfig) listenStream(ctx context.Context, network, address string) (net.Listener, error) {
 	config, err := lc.Config.session(false, "")
 	if err != nil {
-		return nil, &net.OpError{Op: "listen", Net: network, Err: err}
-	}
-	nlc := lc.NetListenConfig
-	if nlc == nil {
-		nlc = &net.ListenConfig{}
+		return nil, listenError(network, err)
 	}
 	address, _ = dialAddress(network, address)
-	inner, err := nlc.Listen(ctx, network, address)
+	inner, err := lc.netListenConfig().Listen(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
 	return newListener(newStreamSource(inner, network, lc.Config, config), network, lc.Config), nil
+}
+
+func (lc *ListenConfig) netListenConfig() *net.ListenConfig {
+	if lc.NetListenConfig != nil {
+		return lc.NetListenConfig
+	}
+	return &net.ListenConfig{}
+}
+
+func listenError(network string, err error) error {
+	return &net.OpError{Op: "listen", Net: network, Err: err}
 }
 
 // NewListener returns a listener that runs the protocol on the connections of
