@@ -1,6 +1,7 @@
 package reliable
 
 import (
+	"bytes"
 	"container/heap"
 	"fmt"
 	"math/rand/v2"
@@ -56,8 +57,8 @@ type rig struct {
 	now     time.Time
 	start   time.Time
 	rng     *rand.Rand
-	ends    [2]*Assoc  // 0 is the client
-	links   [2]wire // from that end
+	ends    [2]*Assoc // 0 is the client
+	links   [2]wire   // from that end
 	way     wireHeap
 	seq     int
 	onEvent func(end int, e Event)
@@ -205,17 +206,24 @@ func (s *rig) since() time.Duration { return s.now.Sub(s.start) }
 
 // bulk sends n bytes on stream 0 from one end, and returns how long it took.
 func (s *rig) bulk(from int, n int, limit time.Duration) (time.Duration, error) {
-	chunk := make([]byte, 64<<10)
+	return s.bulkWith(from, n, limit, func() {})
+}
+
+// bulkWith is bulk, and calls each at every step.
+func (s *rig) bulkWith(from int, n int, limit time.Duration, each func()) (time.Duration, error) {
+	const period = 4093
+	pattern := make([]byte, 512<<10)
+	for i := range pattern {
+		pattern[i] = byte(i % period * 7 >> 3)
+	}
 	written, read := 0, 0
 	begin := s.now
 	buf := make([]byte, 256<<10)
 	var failure error
 	ok := s.run(limit, func() bool {
+		each()
 		for written < n {
-			p := chunk[:min(len(chunk), n-written)]
-			for i := range p {
-				p[i] = byte((written + i) * 7 >> 3)
-			}
+			p := pattern[written%period:][:min(64<<10, n-written)]
 			m, err := s.ends[from].Write(s.now, 0, p)
 			if err != nil {
 				failure = err
@@ -228,11 +236,9 @@ func (s *rig) bulk(from int, n int, limit time.Duration) (time.Duration, error) 
 		}
 		for {
 			m, err := s.ends[1-from].Read(s.now, 0, buf)
-			for i := range m {
-				if buf[i] != byte((read+i)*7>>3) {
-					failure = fmt.Errorf("wrong byte at %d", read+i)
-					return true
-				}
+			if !bytes.Equal(buf[:m], pattern[read%period:][:m]) {
+				failure = fmt.Errorf("wrong bytes from %d on", read)
+				return true
 			}
 			read += m
 			if m == 0 || err != nil {
