@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -249,16 +251,17 @@ func forged(i int) netip.AddrPort {
 // within bounds (trap F2), and do not push out a peer that is known.
 func TestFloods(t *testing.T) {
 	n := 1_000_000
-	if testing.Short() {
+	if testing.Short() || raceEnabled {
 		n = 50_000
 	}
-	small := slice(t, 0, nil, 1, 0, 255, "x")
-	large := slice(t, 0, nil, 2, 1, 3, string(pattern(1100)))
+	small := slice(t, 0, nil, 100, 0, 255, "x")
+	large := slice(t, 0, nil, 100, 1, 3, string(pattern(1100)))
 	for name, source := range map[string]func(int) netip.AddrPort{
 		"one source":     func(int) netip.AddrPort { return other },
 		"forged sources": forged,
 	} {
 		t.Run(name, func(t *testing.T) {
+			before := heap()
 			s := newScript(t, Config{})
 			for id := range 2 {
 				s.receive(datagram(t, framing.TypeData, framing.FlagReqAck, msgID(fmt.Sprint(id)), nil))
@@ -269,9 +272,9 @@ func TestFloods(t *testing.T) {
 				if i%2 == 0 {
 					d = large
 				}
-				id := len("VT.....    ") + 2 + len(framing.LegacyKeyFragID)
-				// Another frag-id each time, with the CRC made new.
-				d[id] = '0' + byte(i%10)
+				// Another frag-id each time, and the CRC made new.
+				id := framing.FixedLen + 2 + len(framing.LegacyKeyFragID)
+				copy(d[id:], strconv.Itoa(100+i%156))
 				binary.BigEndian.PutUint32(d[len(d)-4:], framing.Checksum(0, d[:len(d)-4]))
 				if res := s.r.Receive(s.now, source(i), d, plenty); res.Message != nil || res.Reply != nil {
 					t.Fatalf("%+v", res)
@@ -284,10 +287,23 @@ func TestFloods(t *testing.T) {
 				}
 			}
 			checkSums(t, s.r)
+			if grown := heap() - before; grown > 2*defaultMaxBytes && !raceEnabled {
+				t.Errorf("%d bytes counted, %d used", s.r.peers.bytes, grown)
+			} else {
+				t.Logf("%d sources, %d bytes counted, %d used", len(s.r.peers.byAddr), s.r.peers.bytes, grown)
+			}
 			s.wantMessage(slice(t, 0, nil, 9, 1, 2, "there"), "still there")
 			s.wantNothing(datagram(t, framing.TypeData, framing.FlagReqAck, msgID("1"), nil), DropDuplicate)
 		})
 	}
+}
+
+// heap returns the bytes in use.
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }
 
 // TestKnownPeersShare: those who are known have half, whoever they are.

@@ -1,0 +1,5 @@
+//go:build !race
+
+package crate
+
+const raceEnabled = false
