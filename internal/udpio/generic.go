@@ -14,6 +14,8 @@ type generic struct {
 	udp *net.UDPConn // nil if the conn is anything else, wrappers included
 	buf []byte       // owned by Read
 
+	last int // bytes of buf handed out
+
 	connected atomic.Bool // WriteTo is refused, Write is the way
 	lastAddr  atomic.Pointer[knownAddr]
 }
@@ -38,6 +40,9 @@ func (g *generic) read(ps []Packet) (int, error) {
 	if g.buf == nil {
 		g.buf = make([]byte, bufferSize)
 	}
+	if poison {
+		overwrite(g.buf[:g.last])
+	}
 	var n int
 	var from Addr
 	var err error
@@ -61,6 +66,7 @@ func (g *generic) read(ps []Packet) (int, error) {
 		g.c.counters.truncated.Add(1)
 		return 0, nil
 	}
+	g.last = n
 	ps[0] = Packet{Data: g.buf[:n:n], Addr: from}
 	return 1, nil
 }

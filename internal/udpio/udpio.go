@@ -218,6 +218,7 @@ func (c *Conn) Read(ps []Packet) (int, error) {
 		return 0, nil
 	}
 	var pause time.Duration
+	cheap := 0
 	for {
 		n, err := c.io.read(ps)
 		if n > 0 {
@@ -227,9 +228,9 @@ func (c *Conn) Read(ps []Packet) (int, error) {
 			return 0, net.ErrClosed
 		}
 		if err == nil {
-			pause = 0
 			continue
 		}
+		wait := time.Duration(0)
 		switch kindOf(err) {
 		case kindClosed:
 			return 0, net.ErrClosed
@@ -237,20 +238,28 @@ func (c *Conn) Read(ps []Packet) (int, error) {
 			return 0, err
 		case kindRefused:
 			c.counters.refused.Add(1)
-		case kindTooLarge:
-			c.counters.truncated.Add(1) // trap U3
-			continue
+			cheap++
+		case kindTooLarge: // trap U3
+			c.counters.truncated.Add(1)
+			cheap++
 		default:
 			c.counters.readErrors.Add(1)
 			c.log.warn(logRead, "udp read failed", "err", err)
+			wait, pause = pause, min(max(2*pause, time.Millisecond), maxPause)
 		}
-		// The first error of a row costs nothing: as a rule it is one ICMP message.
-		if pause > 0 && !c.sleep(pause) {
+		if cheap == maxCheap {
+			cheap, wait = 0, time.Millisecond
+		}
+		if wait > 0 && !c.sleep(wait) {
 			return 0, net.ErrClosed
 		}
-		pause = min(max(2*pause, time.Millisecond), maxPause)
 	}
 }
+
+// maxCheap is how many errors in a row are taken for what they say, one datagram gone
+// wrong each, and so do not slow Read down: otherwise an unreachable peer would slow
+// it for all others, trap S11. But a conn that does nothing else must not make us spin.
+const maxCheap = 64
 
 // maxPause bounds how long a packet waits after a row of read errors.
 const maxPause = 250 * time.Millisecond

@@ -1,0 +1,7 @@
+package udpio
+
+func overwrite(b []byte) {
+	for i := range b {
+		b[i] = 0xdd
+	}
+}
