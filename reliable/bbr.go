@@ -116,11 +116,19 @@ func (b *bbr) lost(s *ackSample) {
 	b.updateLoss(s, &rs)
 }
 
-// persistentCongestion leaves the least in flight. The model stays: what comes back
-// is most likely the same path. The window then doubles with each round.
-func (b *bbr) persistentCongestion(instant) {
+// persistentCongestion leaves the least in flight and measures anew: it may be
+// another path that comes back. The window doubles with each round from then on.
+func (b *bbr) persistentCongestion(now instant) {
 	b.cwnd = b.minWindow()
+	b.bbrBandwidth = bbrBandwidth{}
+	b.resetLow()
+	b.inflightHi = math.Inf(1)
 	b.forgetRound()
+	b.queueLost, b.queueSent = 0, 0
+	b.extra = bbrExtra{begin: now}
+	b.fullBW, b.full, b.fullCount = false, 0, 0
+	b.lowSeen = now
+	b.enter(now, bbrStartup)
 }
 
 func (b *bbr) spurious(_ instant, n int) { b.roundLost = max(b.roundLost-float64(n), 0) }

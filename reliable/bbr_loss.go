@@ -10,6 +10,7 @@ const (
 	bbrLossExcess  = 0.005 // loss beyond the usual that is congestion, if there is a queue
 	bbrLossHard    = 0.20  // loss that is congestion in any case
 	bbrQueueSeen   = 1.06  // RTT over the smallest at which there is a queue
+	bbrQuiet       = 1.1   // mean RTT of a round over the smallest up to which there is none
 	bbrSigmas      = 3     // so sure that it is more than the usual
 
 	bbrRepairMax = 0.15 // loss that more is sent for
@@ -57,9 +58,14 @@ func (b *bbr) updateLoss(s *ackSample, rs *rateSample) {
 		return
 	}
 	b.lastMin, b.roundMin = b.roundMin, 0
+	b.lastMean = 0
+	if b.roundRTTs > 0 {
+		b.lastMean = b.roundSum / float64(b.roundRTTs)
+	}
+	b.roundSum, b.roundRTTs = 0, 0
 	if b.congested() {
 		b.congestion(s)
-	} else if b.queue() < bbrQueueSeen && b.st != bbrUp && !b.afterUp {
+	} else if b.quiet() && b.st != bbrUp && !b.afterUp {
 		b.learnLoss()
 	}
 	b.forgetRound()

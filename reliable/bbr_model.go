@@ -7,7 +7,7 @@ import (
 
 const (
 	bbrMinRTTWindow  = 10 * time.Second // the smallest RTT of so long is the path's
-	bbrLongWindow    = 60 * time.Second // the same to tell a path with a queue that others keep
+	bbrLongWindow    = 30 * time.Second // the same to tell a path with a queue that others keep
 	bbrCompeteQueue  = 2.2              // smallest RTT of a cycle over the smallest of that
 	bbrCompeteCycles = 2
 	bbrProbeRTTTime  = 200 * time.Millisecond
@@ -53,12 +53,16 @@ type bbrDelay struct {
 	halfBegin instant
 	long      [2]time.Duration // as half, of bbrLongWindow
 	longBegin instant
-	competes  int     // cycles in a row with a long queue that others keep
-	lowSeen   instant // last RTT near the smallest
-	probeEnd  instant // of ProbeRTT; 0 while too much is in flight
-	probeMin  bool    // a round of ProbeRTT is over
-	resume    int     // window before ProbeRTT
+	competes  int           // cycles in a row with a long queue that others keep
+	lowSeen   instant       // last RTT near the smallest
+	probeEnd  instant       // of ProbeRTT; 0 while too much is in flight
+	probeMin  bool          // a round of ProbeRTT is over
+	probeLow  time.Duration // smallest RTT in it
+	resume    int           // window before ProbeRTT
 	roundMin  time.Duration
+	roundSum  float64 // of the RTTs of this round, in seconds
+	roundRTTs int
+	lastMean  float64       // mean RTT of the last round, in seconds
 	lastMin   time.Duration // smallest RTT of the last round
 	cycleMin  time.Duration // smallest RTT since Down began
 }
@@ -73,7 +77,12 @@ func (b *bbr) updateRTT(s *ackSample) {
 	if b.roundMin == 0 || s.rtt < b.roundMin {
 		b.roundMin = s.rtt
 	}
+	b.roundSum += s.rtt.Seconds()
+	b.roundRTTs++
 	b.cycleMin = min(b.cycleMin, s.rtt)
+	if b.probeLow == 0 || s.rtt < b.probeLow {
+		b.probeLow = s.rtt
+	}
 	if b.minRTT == 0 || s.rtt <= b.minRTT+b.minRTT/16 {
 		b.lowSeen = s.now
 	}
@@ -98,6 +107,11 @@ func (b *bbr) updateRTT(s *ackSample) {
 		b.minRTT = min(b.minRTT, b.half[0])
 	}
 	b.srtt = max(b.srtt, b.minRTT)
+}
+
+// quiet reports whether there was no queue in the last round.
+func (b *bbr) quiet() bool {
+	return b.lastMean > 0 && b.lastMean <= bbrQuiet*b.minRTT.Seconds()
 }
 
 // updateCompetes is called once in a cycle. Flows like this one drain the queue now
@@ -136,6 +150,7 @@ func (b *bbr) updateProbeRTT(s *ackSample, rs *rateSample) {
 	if b.probeEnd == 0 {
 		if float64(s.inflight) <= max(bbrProbeRTT*b.bdp(b.bw()), float64(b.minWindow())) {
 			b.probeEnd = s.now.add(bbrProbeRTTTime)
+			b.probeLow = 0
 			b.rate.roundEnd = b.rate.delivered
 		}
 		return
@@ -148,6 +163,12 @@ func (b *bbr) updateProbeRTT(s *ackSample, rs *rateSample) {
 
 func (b *bbr) endProbeRTT(now instant) {
 	b.lowSeen = now
+	if b.probeLow > 0 {
+		// With so little in flight there was no queue of this flow: that is the path now.
+		b.half = [2]time.Duration{b.probeLow, b.probeLow}
+		b.halfBegin = now
+		b.minRTT = b.probeLow
+	}
 	b.cwnd = max(b.cwnd, b.resume)
 	b.beginDown(now)
 	b.enter(now, bbrCruise)
