@@ -69,6 +69,9 @@ type contender struct {
 	// maxSize is the largest request of a round trip. Zero means no limit.
 	maxSize int
 
+	// lossy says that not all that is written arrives.
+	lossy bool
+
 	// probe, if not nil, finds out whether the contender can be measured at all.
 	probe func() error
 
@@ -140,7 +143,7 @@ func contenders() []*contender {
 		yamuxContender(),
 		http1Contender(), http2Contender(), http2StreamContender(),
 		grpcContender(), grpcStreamContender(),
-		udpContender(), vstpUDPContender(),
+		udpContender(), udpBlastContender(), vstpUDPContender(),
 		quicContender(), kcpContender(), vstpRUDPNoCRCContender(), vstpRUDPContender(),
 		tcpCongestionContender("cubic"), tcpCongestionContender("bbr"),
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"os"
 	"runtime"
 	"strconv"
@@ -117,6 +118,25 @@ func readCPUStat() cpuStat {
 		}
 	}
 	return s
+}
+
+// udpOffload makes a socket take several datagrams of this size in one Write, or give
+// several in one Read if the size is zero.
+func udpOffload(conn *net.UDPConn, segment int) error {
+	option, value := unix.UDP_GRO, 1
+	if segment > 0 {
+		option, value = unix.UDP_SEGMENT, segment
+	}
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	if cerr := raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_UDP, option, value)
+	}); cerr != nil {
+		return cerr
+	}
+	return err
 }
 
 // systemFacts returns the CPU model, the kernel and its TCP settings that matter here.

@@ -4,6 +4,7 @@ package main
 
 import (
 	"errors"
+	"net"
 	"runtime"
 	"time"
 )
@@ -18,6 +19,8 @@ func raiseFileLimit() int { return 1 << 20 }
 const canSpin = false
 
 func spin(<-chan struct{}) error { return errors.New("no idle priority on this system") }
+
+func udpOffload(*net.UDPConn, int) error { return errors.New("no GSO and GRO on this system") }
 
 type cpuStat struct{ total, idle, steal uint64 }
 
