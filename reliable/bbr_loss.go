@@ -13,7 +13,9 @@ const (
 	bbrQuiet       = 1.1   // mean RTT of a round over the smallest up to which there is none
 	bbrSigmas      = 3     // so sure that it is more than the usual
 
-	bbrRepairMax = 0.15 // loss that more is sent for
+	bbrRepairMax = 0.06 // loss that more is sent for
+
+	bbrBurstMax = 10 // packets lost together, at most, that are usual
 
 	bbrBasePackets = 50 // what is known of the usual loss at first: 1 % of so many packets
 	bbrBaseMemory  = 2000
@@ -35,12 +37,19 @@ type bbrLoss struct {
 	roundLost, roundAcked float64 // bytes in this round
 	queueLost, queueSent  float64 // packets in rounds with a queue, since the last congestion
 	lostInflight          float64 // sum over lost packets of what was in flight, weighted by size
+	roundBursts           float64 // ACKs that told of losses
 	base, baseSeen        float64 // packets lost, and sent, in rounds without a queue
+	baseBursts            float64 // ACKs that told of these losses
 }
 
-func (b *bbr) resetLossBase() { b.base, b.baseSeen = 0.01*bbrBasePackets, bbrBasePackets }
+func (b *bbr) resetLossBase() {
+	b.base, b.baseSeen = 0.01*bbrBasePackets, bbrBasePackets
+	b.baseBursts = b.base
+}
 
-func (b *bbrLoss) forgetRound() { b.roundLost, b.roundAcked, b.lostInflight = 0, 0, 0 }
+func (b *bbrLoss) forgetRound() {
+	b.roundLost, b.roundAcked, b.roundBursts, b.lostInflight = 0, 0, 0, 0
+}
 
 // resetLow forgets what holds until the next probe.
 func (b *bbrLoss) resetLow() {
@@ -51,6 +60,9 @@ func (b *bbrLoss) resetLow() {
 func (b *bbr) updateLoss(s *ackSample, rs *rateSample) {
 	b.roundAcked += float64(s.ackedLen)
 	b.roundLost += float64(s.lostLen)
+	if s.lostLen > 0 {
+		b.roundBursts++
+	}
 	for i := range s.lost {
 		b.lostInflight += float64(s.lost[i].size) * float64(s.lost[i].inflight)
 	}
@@ -93,7 +105,8 @@ func (b *bbr) congested() bool {
 // usualLoss returns how many of n packets may be lost without a reason.
 func (b *bbr) usualLoss(n float64) float64 {
 	p := min(b.base/b.baseSeen, 0.5)
-	return p*n + bbrSigmas*math.Sqrt(n*p*(1-p)) + 1
+	burst := max(b.base/b.baseBursts, 1)
+	return p*n + bbrSigmas*math.Sqrt(n*p*(1-p)*(2*burst-1)) + burst
 }
 
 // repair returns how much more must be sent so that the bandwidth arrives in spite of
@@ -106,12 +119,15 @@ func (b *bbr) repair() float64 {
 // learnLoss takes the round into account for what the path loses anyhow.
 func (b *bbr) learnLoss() {
 	b.base += b.roundLost / float64(b.mtu)
+	b.baseBursts += b.roundBursts
 	b.baseSeen += (b.roundAcked + b.roundLost) / float64(b.mtu)
 	if b.baseSeen > bbrBaseMemory {
 		b.base *= bbrBaseMemory / b.baseSeen
+		b.baseBursts *= bbrBaseMemory / b.baseSeen
 		b.baseSeen = bbrBaseMemory
 	}
 	b.base = max(b.base, 0.001*b.baseSeen)
+	b.baseBursts = max(b.baseBursts, b.base/bbrBurstMax)
 }
 
 // congestion lowers the bounds (draft-ietf-ccwg-bbr §5.5.10).
