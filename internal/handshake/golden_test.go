@@ -37,6 +37,9 @@ func TestGolden(t *testing.T) {
 		})
 	}
 	for name := range blocks {
+		if strings.HasPrefix(name, "Packet: ") {
+			continue // package reliable makes and checks these
+		}
 		t.Errorf("PROTOCOL.md has a block %q that no code makes", name)
 	}
 }
