@@ -81,6 +81,7 @@ type Assoc struct {
 	maxDataDue     bool
 	maxMessagesDue bool
 	maxStreamsDue  bool
+	dataBlockedDue bool
 	attention      []*stream
 	cancels        []*cancelled
 	pathResponses  [][8]byte
@@ -96,6 +97,7 @@ type Assoc struct {
 	maxPeerStreams uint64
 	dataSent       int64
 	dataCredit     int64
+	blockedAt      int64 // the dataCredit of which the peer knows that it runs short
 	received       int64
 	granted        int64
 	consumed       int64
@@ -297,6 +299,13 @@ func (a *Assoc) itemLost(t instant, it *sentItem) {
 		a.maxMessagesDue = true
 	case itemMaxStreams:
 		a.maxStreamsDue = true
+	case itemBlocked:
+		if s := it.stream; s.blockedAt == s.credit && !s.reset {
+			s.blockedDue = true
+			a.attend(s)
+		}
+	case itemDataBlocked:
+		a.dataBlockedDue = a.blockedAt == a.dataCredit
 	case itemCancel:
 		a.cancels = append(a.cancels, it.cancel)
 	case itemPing:
@@ -407,6 +416,10 @@ func (a *Assoc) chunkReceived(t instant, c *chunk) error {
 			a.msgCredit = v
 			a.unblockMessages()
 		}
+	case chunkStreamBlocked:
+		return a.streamBlocked(c)
+	case chunkDataBlocked:
+		a.dataBlocked(c)
 	case chunkPathChallenge:
 		if len(a.pathResponses) < maxPathResponses { // S3
 			a.pathResponses = append(a.pathResponses, [8]byte(c.data))
@@ -414,7 +427,7 @@ func (a *Assoc) chunkReceived(t instant, c *chunk) error {
 	case chunkClose:
 		a.closeReceived(t, c)
 	}
-	// PADDING, PING, the BLOCKED chunks and PATH_RESPONSE ask for nothing here.
+	// PADDING, PING, MESSAGES_BLOCKED and PATH_RESPONSE ask for nothing here.
 	return nil
 }
 

@@ -140,7 +140,7 @@ func (a *Assoc) appendAcks(b []byte, t instant, end int, ackOnly bool, p *sentPa
 
 // controlDue reports whether a control chunk is waiting.
 func (a *Assoc) controlDue() bool {
-	return a.pingDue || a.maxDataDue || a.maxMessagesDue || a.maxStreamsDue ||
+	return a.pingDue || a.maxDataDue || a.maxMessagesDue || a.maxStreamsDue || a.dataBlockedDue ||
 		len(a.attention) > 0 || len(a.cancels) > 0 || len(a.pathResponses) > 0
 }
 
@@ -177,13 +177,21 @@ func (a *Assoc) appendControl(b []byte, end int, p *sentPacket) []byte {
 		a.maxStreamsDue = false
 		put(chunkMaxStreams, sentItem{kind: itemMaxStreams}, a.maxPeerStreams)
 	}
+	if a.dataBlockedDue && fits() {
+		a.dataBlockedDue = false
+		put(chunkDataBlocked, sentItem{kind: itemDataBlocked}, uint64(a.blockedAt))
+	}
 	n := 0
-	for ; n < len(a.attention) && end-len(b) >= 3*maxControlLen; n++ {
+	for ; n < len(a.attention) && end-len(b) >= 4*maxControlLen; n++ {
 		s := a.attention[n]
 		s.attn = false
 		if s.grantDue {
 			s.grantDue = false
 			put(chunkMaxStreamData, sentItem{kind: itemMaxStream, stream: s}, uint64(s.id), uint64(s.granted))
+		}
+		if s.blockedDue {
+			s.blockedDue = false
+			put(chunkStreamBlocked, sentItem{kind: itemBlocked, stream: s}, uint64(s.id), uint64(s.blockedAt))
 		}
 		if s.resetDue {
 			s.resetDue = false

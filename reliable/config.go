@@ -38,7 +38,8 @@ const (
 	maxAckRanges      = 256         // of received packets that are remembered and acknowledged
 	maxTrackedPackets = 1 << 17     // sent and not yet settled
 	minSendBuffer     = 256 << 10   // what a stream takes ahead of acknowledgements
-	maxSendBuffer     = 16 << 20
+	maxSendBuffer     = 32 << 20
+	sendWindows       = 6         // congestion windows that a stream takes ahead of acknowledgements
 	maxPathResponses  = 4         // that wait to be sent; more challenges are ignored
 	pruneRanges       = 32        // received ranges that make an ACK ask for one
 	maxOutOfOrder     = 4096      // gaps in one stream or message

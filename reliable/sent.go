@@ -4,19 +4,21 @@ package reliable
 type itemKind uint8
 
 const (
-	itemStream     itemKind = iota + 1 // bytes of a stream
-	itemMessage                        // bytes of a message's body
-	itemDatagram                       // a whole message that is not repaired
-	itemAck                            // an ACK: end is what may be forgotten
-	itemCancel                         // CANCEL
-	itemMaxStreams                     // MAX_STREAMS
-	itemReset                          // RESET_STREAM
-	itemStop                           // STOP_SENDING
-	itemMaxData                        // credit of the association
-	itemMaxStream                      // credit of a stream
-	itemMaxMsgs                        // credit for messages
-	itemPing                           // asked for by Ping
-	itemProbe                          // path MTU probe: end is the size
+	itemStream      itemKind = iota + 1 // bytes of a stream
+	itemMessage                         // bytes of a message's body
+	itemDatagram                        // a whole message that is not repaired
+	itemAck                             // an ACK: end is what may be forgotten
+	itemCancel                          // CANCEL
+	itemMaxStreams                      // MAX_STREAMS
+	itemBlocked                         // STREAM_BLOCKED
+	itemDataBlocked                     // DATA_BLOCKED
+	itemReset                           // RESET_STREAM
+	itemStop                            // STOP_SENDING
+	itemMaxData                         // credit of the association
+	itemMaxStream                       // credit of a stream
+	itemMaxMsgs                         // credit for messages
+	itemPing                            // asked for by Ping
+	itemProbe                           // path MTU probe: end is the size
 )
 
 // A sentItem is one thing in a packet.

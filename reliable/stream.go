@@ -33,6 +33,9 @@ type stream struct {
 	writeErr error // why Write fails
 	wantRoom bool  // a Write took less than it was given
 
+	blockedDue bool  // the peer is to learn that credit runs short
+	blockedAt  int64 // the credit of which it has learnt so
+
 	reset, resetDue, resetAcked bool // RESET_STREAM took the place of the rest
 	resetCode                   uint64
 
@@ -112,13 +115,14 @@ func (a *Assoc) OpenStream() (StreamID, error) {
 	return id, nil
 }
 
-// sendLimit is how many bytes a stream holds for sending: some more than what can be
-// in flight.
+// sendLimit is how many bytes a stream holds for sending. A packet that is lost again
+// and again holds everything behind it for as many round trips, in which the path
+// should not run dry: at 5 % loss four losses in a row come every few seconds.
 func (a *Assoc) sendLimit() int {
 	if a.c.SendBuffer > 0 {
 		return a.c.SendBuffer
 	}
-	return min(max(minSendBuffer, 2*a.cc.window()), maxSendBuffer)
+	return min(max(minSendBuffer, sendWindows*a.cc.window()), maxSendBuffer)
 }
 
 // Write takes what there is room for of p, and returns how much that is. If it is
@@ -239,12 +243,68 @@ func (a *Assoc) appendStream(b []byte, room int, s *stream, p *sentPacket) ([]by
 	} else {
 		s.next = end
 		a.dataSent += int64(n)
+		a.announceBlocked(s)
 	}
 	if fin {
 		s.fin = finSent
 	}
 	return b, true
 }
+
+// announceBlocked tells the peer when what it has granted does not last for another
+// window: it knows neither, and gives more then if its application keeps up.
+func (a *Assoc) announceBlocked(s *stream) {
+	window := int64(a.cc.window())
+	if s.credit-s.next < window && s.blockedAt < s.credit && s.out.end > s.credit {
+		s.blockedAt = s.credit
+		s.blockedDue = true
+		a.attend(s)
+	}
+	if a.dataCredit-a.dataSent < window && a.blockedAt < a.dataCredit && s.out.end-s.next > a.dataCredit-a.dataSent {
+		a.blockedAt = a.dataCredit
+		a.dataBlockedDue = true
+	}
+}
+
+// streamBlocked takes the peer's word that a stream's credit runs short.
+func (a *Assoc) streamBlocked(c *chunk) error {
+	s, err := a.peerStream(c.id)
+	if s == nil {
+		return err
+	}
+	if credit(c.value) < s.granted || s.final >= 0 || s.stopped || s.readErr != nil || int64(s.in.ready()) > s.window/4 {
+		return nil // it has more already, or the application is what holds it up
+	}
+	s.window = max(s.window, min(2*s.window, a.c.ReceiveWindow))
+	if fresh := s.in.read + s.window; fresh > s.granted {
+		s.granted = fresh
+		s.grantDue = true
+		a.attend(s)
+	}
+	return nil
+}
+
+// dataBlocked is streamBlocked for all streams together.
+func (a *Assoc) dataBlocked(c *chunk) {
+	if credit(c.value) < a.granted {
+		return
+	}
+	unread := 0
+	for _, s := range a.streams {
+		unread += s.in.ready()
+	}
+	if int64(unread) > a.window/4 {
+		return
+	}
+	a.window = max(a.window, min(2*a.window, a.maxWindow()))
+	if fresh := a.consumed + a.window; fresh > a.granted {
+		a.granted = fresh
+		a.maxDataDue = true
+	}
+}
+
+// maxWindow is the most credit for all streams together.
+func (a *Assoc) maxWindow() int64 { return a.c.ReceiveWindow + a.c.ReceiveWindow/2 }
 
 // streamAcked notes that the peer has a part of s.
 func (a *Assoc) streamAcked(s *stream, it *sentItem) {
@@ -476,7 +536,7 @@ func (a *Assoc) consume(t instant, n int64) {
 	if a.granted-a.consumed > a.window/2 {
 		return
 	}
-	a.window = a.tune(t, a.window, a.c.ReceiveWindow+a.c.ReceiveWindow/2, a.grantedAt)
+	a.window = a.tune(t, a.window, a.maxWindow(), a.grantedAt)
 	a.grantedAt = t
 	a.granted = a.consumed + a.window
 	a.maxDataDue = true
