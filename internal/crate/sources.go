@@ -9,7 +9,7 @@ import (
 // Bounds on what is kept of a source, and for how long.
 const (
 	maxIDs      = 1024 // of messages, against delivering one twice
-	maxPartials = 32   // messages under way; one that 32 others have overtaken is given up
+	maxPartials = 64   // messages under way; one that 64 others have overtaken is given up
 
 	// The crate sends again after at most 7 s: AckTimeout and the longest pause.
 	idLife = 15 * time.Second
