@@ -22,7 +22,7 @@ const (
 	DefaultAckDelay = 5 * time.Millisecond
 	MaxAckDelay     = time.Second // largest value of KeyAckDelay
 
-	maxRetries = 8 // cookies that a client takes before it ignores further ones
+	maxRetries = 32 // cookies that a client takes before it ignores further ones
 )
 
 // A Credit is what one side may send before it is granted more. PROTOCOL §7.3.

@@ -262,16 +262,17 @@ func TestParseHelloDrops(t *testing.T) {
 	rest := bytes.Repeat([]byte{2, 0, 'x', 'x'}, 30)
 	source := appendID(nil, framing.KeySourceID, clientID)
 	for name, b := range map[string][]byte{
-		"of a stream":          hello(t, fullClient),
-		"of the crate":         crate(framing.TypeHello, 0, nil, strings.Repeat("x", 100))(t),
-		"source id not first":  appendRaw(nil, framing.TypeHello, append(bytes.Clone(rest), source...), nil),
-		"source id of 7 bytes": appendRaw(nil, framing.TypeHello, append([]byte{1, 7, 0x18, 1, 2, 3, 4, 5, 6, 7}, rest...), nil),
-		"empty cookie":         appendRaw(nil, framing.TypeHello, append(append(bytes.Clone(source), 1, 0, 0x17), rest...), nil),
-		"cookie of 65 bytes":   appendRaw(nil, framing.TypeHello, append(append(append(bytes.Clone(source), 1, 65, 0x17), make([]byte, 65)...), rest...), nil),
-		"with a payload":       appendRaw(nil, framing.TypeHello, append(bytes.Clone(source), rest...), []byte("x")),
-		"a bad part":           appendRaw(nil, framing.TypeHello, append(appendPart(bytes.Clone(source), 1, 1), rest...), []byte("x")),
-		"WELCOME":              appendRaw(nil, framing.TypeWelcome, append(bytes.Clone(source), rest...), nil),
-		"nothing":              nil,
+		"of a stream":            hello(t, fullClient),
+		"of the crate":           crate(framing.TypeHello, 0, nil, strings.Repeat("x", 100))(t),
+		"source id not first":    appendRaw(nil, framing.TypeHello, append(bytes.Clone(rest), source...), nil),
+		"source id of 7 bytes":   appendRaw(nil, framing.TypeHello, append([]byte{1, 7, 0x18, 1, 2, 3, 4, 5, 6, 7}, rest...), nil),
+		"empty cookie":           appendRaw(nil, framing.TypeHello, append(append(bytes.Clone(source), 1, 0, 0x17), rest...), nil),
+		"cookie of 65 bytes":     appendRaw(nil, framing.TypeHello, append(append(append(bytes.Clone(source), 1, 65, 0x17), make([]byte, 65)...), rest...), nil),
+		"with a payload":         appendRaw(nil, framing.TypeHello, append(bytes.Clone(source), rest...), []byte("x")),
+		"a bad part":             appendRaw(nil, framing.TypeHello, append(appendPart(bytes.Clone(source), 1, 1), rest...), []byte("x")),
+		"second part, no cookie": appendRaw(nil, framing.TypeHello, appendPart(bytes.Clone(source), 200, 1), make([]byte, 100)),
+		"WELCOME":                appendRaw(nil, framing.TypeWelcome, append(bytes.Clone(source), rest...), nil),
+		"nothing":                nil,
 	} {
 		if h, err := ParseHello(b); err == nil {
 			t.Errorf("%s: %+v", name, h)

@@ -20,6 +20,10 @@ type DatagramHello struct {
 	payload []byte // or a part of it
 }
 
+// WantsAnswer reports whether h may be answered by itself, with a retry or with what
+// its sender was told before: of a HELLO in parts, only the first one.
+func (h *DatagramHello) WantsAnswer() bool { return h.part.offset == 0 }
+
 // ParseHello decodes as much of a HELLO as a server needs that keeps no state yet.
 // It does not allocate. What it returns an error for is dropped, so that no answer
 // is larger than what it answers. PROTOCOL §7.3.
@@ -37,7 +41,7 @@ func ParseHello(datagram []byte) (h DatagramHello, err error) {
 		return h, errHello
 	}
 	p, rest, ok := cutPart(rest, f.Payload)
-	if !ok {
+	if !ok || !found && p.offset > 0 {
 		return h, errHello
 	}
 	return DatagramHello{SourceID: id, Cookie: cookie, part: p, block: rest, payload: f.Payload}, nil
@@ -72,8 +76,7 @@ type DatagramServer struct {
 // is kept.
 func (s *DatagramServer) Receive(h *DatagramHello) (Outcome, error) {
 	if s.state != stateStart {
-		// Of a HELLO in parts only the first one asks for the answer.
-		if s.answer != nil && h.part.offset == 0 {
+		if s.answer != nil && h.WantsAnswer() {
 			return Again, nil
 		}
 		return Ignored, nil

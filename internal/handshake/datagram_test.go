@@ -61,6 +61,9 @@ func (e *datagramEndpoint) receive(t testing.TB, datagram []byte) [][]byte {
 		return nil
 	}
 	if h.Cookie == nil || !testKey.Check(e.now, testAddr, h.SourceID, h.Cookie) {
+		if !h.WantsAnswer() {
+			return nil
+		}
 		e.retries++
 		cookie := testKey.Append(nil, e.now.Add(-time.Duration(e.retries)), testAddr, h.SourceID)
 		r := AppendRetry(nil, h.SourceID, cookie)
