@@ -27,6 +27,7 @@ var transports = []transport{
 	{name: "tcp-zstd", network: "tcp", config: vstp.Config{Compression: vstp.CompressionZstd}},
 	{name: "unix", network: "unix"},
 	{name: "tcp+TLS", network: "tcp", tls: true},
+	{name: "rudp", network: "rudp"},
 }
 
 // configs returns the configurations of both sides.

@@ -16,9 +16,9 @@ const module = "github.com/vstp-go/vstp"
 
 // allowedImports says, for each package of the library, which packages outside of
 // the standard library its code (not its tests) may import. Imports run one way:
-// root, internal/stream, then carrier, handshake and tlsvstp, then framing.
+// root, internal/stream and internal/endpoint, then carrier, handshake and tlsvstp, then framing.
 var allowedImports = map[string][]string{
-	".":                  {"framing", "internal/endpoint", "internal/handshake", "internal/session", "internal/stream", "internal/udpio", "tlsvstp"},
+	".":                  {"framing", "internal/endpoint", "internal/handshake", "internal/session", "internal/stream", "internal/udpio", "reliable", "tlsvstp"},
 	"internal/session":   {"framing"},
 	"internal/stream":    {"framing", "internal/handshake", "internal/session", "internal/carrier", "tlsvstp", "github.com/klauspost/compress/zstd"},
 	"internal/carrier":   {"golang.org/x/sys/unix"},
@@ -28,6 +28,7 @@ var allowedImports = map[string][]string{
 	"internal/memconn":   {},
 	"internal/simnet":    {"github.com/pion/transport/v3", "github.com/pion/transport/v3/vnet", "github.com/pion/logging"},
 	"internal/endpoint":  {"framing", "reliable", "internal/crate", "internal/handshake", "internal/session", "internal/udpio"},
+	"reliable":           {"framing"},
 	"tlsvstp":            {},
 	"framing":            {},
 }
