@@ -10,6 +10,7 @@ const (
 	bbrLossExcess  = 0.005 // loss beyond the usual that is congestion, if there is a queue
 	bbrLossHard    = 0.20  // loss that is congestion in any case
 	bbrQueueSeen   = 1.06  // RTT over the smallest at which there is a queue
+	bbrLossSpread  = 6     // ACKs in a round that told of losses; with fewer, it takes two rounds with bbrLossHard
 	bbrQuiet       = 1.1   // mean RTT of a round over the smallest up to which there is none
 	bbrSigmas      = 3     // so sure that it is more than the usual
 
@@ -37,6 +38,7 @@ type bbrLoss struct {
 	roundLost, roundAcked float64 // bytes in this round
 	queueLost, queueSent  float64 // packets in rounds with a queue, since the last congestion
 	lostInflight          float64 // sum over lost packets of what was in flight, weighted by size
+	hardRounds            int     // rounds in a row with more than bbrLossHard
 	roundBursts           float64 // ACKs that told of losses
 	base, baseSeen        float64 // packets lost, and sent, in rounds without a queue
 	baseBursts            float64 // ACKs that told of these losses
@@ -99,7 +101,13 @@ func (b *bbr) congested() bool {
 			return true
 		}
 	}
-	return lost > bbrLossHard*n && lost > b.usualLoss(n)
+	if lost <= bbrLossHard*n || lost <= b.usualLoss(n) {
+		b.hardRounds = 0
+		return false
+	}
+	// Chance may bring a burst, but not many, nor one after the other.
+	b.hardRounds++
+	return b.hardRounds > 1 || b.roundBursts >= bbrLossSpread
 }
 
 // usualLoss returns how many of n packets may be lost without a reason.
@@ -126,7 +134,9 @@ func (b *bbr) learnLoss() {
 		b.baseBursts *= bbrBaseMemory / b.baseSeen
 		b.baseSeen = bbrBaseMemory
 	}
-	b.base = max(b.base, 0.001*b.baseSeen)
+	if least := 0.001 * b.baseSeen; b.base < least {
+		b.base, b.baseBursts = least, max(b.baseBursts, least)
+	}
 	b.baseBursts = max(b.baseBursts, b.base/bbrBurstMax)
 }
 
