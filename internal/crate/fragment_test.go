@@ -396,6 +396,23 @@ func TestCopiesLost(t *testing.T) {
 	}
 }
 
+// TestCopiesOfHeader: a message can be too large for its metadata alone.
+func TestCopiesOfHeader(t *testing.T) {
+	h := framing.Header{}
+	for range 5 {
+		h.Add("k", strings.Repeat("v", 255))
+	}
+	ds := crateSend(t, 0, h, nil)
+	if len(ds) != 2 {
+		t.Fatal(len(ds))
+	}
+	s := newScript(t, Config{})
+	if m := s.wantMessage(ds[1], ""); !equalHeader(m.Header, h) {
+		t.Error(m.Header)
+	}
+	s.wantNothing(ds[0], DropDuplicate)
+}
+
 // TestSameCopiesAgain: a client that sends the same large payload each time gets each
 // through, though the datagrams are the same byte by byte.
 func TestSameCopiesAgain(t *testing.T) {

@@ -148,7 +148,8 @@ func checkResult(t testing.TB, r *Receiver, d []byte, res Result) {
 func checkBounds(t testing.TB, r *Receiver) {
 	t.Helper()
 	s := &r.peers
-	if len(s.byAddr) > s.max || s.bytes > s.maxBytes || s.fresh.n+s.known.n != len(s.byAddr) || s.fresh.bytes+s.known.bytes != s.bytes {
+	if len(s.byAddr) > s.max || s.bytes > s.maxBytes || s.fresh.n+s.known.n != len(s.byAddr) || s.fresh.bytes+s.known.bytes != s.bytes ||
+		s.known.n > s.max/2 || s.known.bytes > s.maxBytes/2 {
 		t.Fatalf("%d of %d sources (%d, %d), %d of %d bytes (%d, %d)",
 			len(s.byAddr), s.max, s.fresh.n, s.known.n, s.bytes, s.maxBytes, s.fresh.bytes, s.known.bytes)
 	}

@@ -127,10 +127,10 @@ func (r *Receiver) receiveData(from netip.AddrPort, f framing.Frame, room int64)
 	switch {
 	case frag.total == 1:
 		return r.deliver(from, c, room)
-	case len(f.Payload) == 0:
-		return Result{Drop: DropFragment}
 	case isCopy(frag.total, len(c.header), len(f.Payload)):
 		return r.receiveCopy(from, frag, c, room)
+	case len(f.Payload) == 0:
+		return Result{Drop: DropFragment}
 	}
 	return r.receiveSlice(from, frag, c, room)
 }

@@ -314,7 +314,7 @@ func TestKnownPeersShare(t *testing.T) {
 			s.r.Receive(s.now, forged(i), datagram(t, framing.TypeData, framing.FlagReqAck, msgID(fmt.Sprint(id)), nil), plenty)
 		}
 		checkBounds(t, s.r)
-		if k := &s.r.peers.known; k.n > 32 || k.bytes > 128<<10+sourceCost+40*idCost {
+		if k := &s.r.peers.known; k.n > 32 || k.bytes > 128<<10 {
 			t.Fatalf("%d known sources have %d bytes", k.n, k.bytes)
 		}
 	}

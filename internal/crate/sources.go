@@ -117,6 +117,9 @@ func (s *sources) charge(src *source, n int) {
 	src.bytes += n
 	src.list.bytes += n
 	s.bytes += n
+	if n > 0 {
+		s.balance()
+	}
 }
 
 // room makes sure that src may have n bytes more, at the cost of what it has itself
@@ -142,6 +145,12 @@ func (s *sources) completed(src *source) {
 		return
 	}
 	s.move(src, &s.known)
+	s.balance()
+}
+
+// balance keeps the known sources to their half: one that was not used for longest has
+// to make itself known again.
+func (s *sources) balance() {
 	for s.known.n > s.max/2 || s.known.bytes > s.maxBytes/2 {
 		src := s.known.oldest
 		src.complete = 0
