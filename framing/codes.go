@@ -20,6 +20,7 @@ const (
 	CodeInternal    ErrorCode = 11 // the sender's own fault
 	CodeTLS         ErrorCode = 12 // one side speaks TLS and the other does not
 	CodeUnknownID   ErrorCode = 13 // datagrams: no association has this connection id
+	CodeAborted     ErrorCode = 14 // datagrams: closed before everything had arrived
 
 	CodeApplication ErrorCode = 0x100
 )
@@ -38,6 +39,7 @@ var codeNames = [...]string{
 	CodeInternal:    "internal error",
 	CodeTLS:         "TLS mismatch",
 	CodeUnknownID:   "unknown connection id",
+	CodeAborted:     "aborted",
 }
 
 // String returns a short English name, or the number of an unknown code.

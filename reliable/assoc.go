@@ -191,7 +191,9 @@ func New(now time.Time, c *Config) *Assoc {
 		a.peerOpened = 1
 		a.maxPeerStreams = max(a.maxPeerStreams, 1)
 	}
-	a.newStream(0)
+	if !c.MessagesOnly {
+		a.newStream(0)
+	}
 	return a
 }
 

@@ -42,23 +42,30 @@ func (a *Assoc) Shutdown(now time.Time) {
 
 // checkShutdown completes Shutdown when nothing is left to be sent.
 func (a *Assoc) checkShutdown(t instant) {
-	if a.life != stateOpen || a.messages > 0 || len(a.cancels) > 0 {
-		return
+	if a.life == stateOpen && a.messages == 0 && len(a.cancels) == 0 && a.flushed() {
+		a.beginClose(t, codeClosed, "", ErrClosed)
 	}
+}
+
+// flushed reports whether the peer has all that was written, and knows that it is all.
+func (a *Assoc) flushed() bool {
 	for _, s := range a.streams {
-		// A stream of which nothing was ever sent needs no FIN to arrive.
-		if !a.Flushed(s.id) && (s.next > 0 || s.out.len() > 0) {
-			return
+		if !a.Flushed(s.id) {
+			return false
 		}
 	}
-	a.beginClose(t, codeClosed, "", ErrClosed)
+	return true
 }
 
 // Close ends the association at once. The peer is told code and reason, of up to
-// 1,024 bytes; code 0 is an orderly end.
+// 1,024 bytes. Code 0 is an orderly end if the peer has everything; otherwise it
+// is told that something is missing.
 func (a *Assoc) Close(now time.Time, code uint64, reason string) {
 	t := a.tick(now)
 	if a.life == stateOpen {
+		if code == codeClosed && !a.flushed() {
+			code = uint64(framing.CodeAborted)
+		}
 		a.beginClose(t, code, reason[:min(len(reason), maxReasonLen)], ErrClosed)
 	}
 }
@@ -143,7 +150,9 @@ func (a *Assoc) ended(err error) {
 // closeReceived takes the peer's CLOSE.
 func (a *Assoc) closeReceived(t instant, c *chunk) {
 	var err error = ErrPeerClosed
-	if c.value != codeClosed {
+	switch framing.ErrorCode(c.value) {
+	case codeClosed, framing.CodeAborted: // whether streams are complete, FIN tells
+	default:
 		err = &ProtocolError{
 			Remote: true,
 			Code:   framing.ErrorCode(c.value),

@@ -84,6 +84,8 @@ type Config struct {
 	LocalID ConnID // in packets that come
 	PeerID  ConnID // in packets that go
 
+	MessagesOnly bool // there is no stream 0
+
 	Checksum    bool   // packets end in a CRC
 	Local, Peer Limits // granted by this side; granted by the peer
 

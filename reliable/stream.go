@@ -216,6 +216,9 @@ func (a *Assoc) enqueueStream(s *stream) {
 
 // appendStream appends a STREAM chunk of s, and reports whether it did.
 func (a *Assoc) appendStream(b []byte, room int, s *stream, p *sentPacket) ([]byte, bool) {
+	if s.reset {
+		return b, false
+	}
 	start, end := s.next, s.out.end
 	again := len(s.lost) > 0
 	if again {

@@ -139,10 +139,11 @@ func (e *Endpoint) engineConfig(s *Session, r *handshake.DatagramResult, rtt tim
 	c.random(seed[:])
 	largest := min(e.maxDatagram, r.Peer.MaxDatagram)
 	rc := &reliable.Config{
-		Client:   s.client,
-		LocalID:  s.id,
-		PeerID:   reliable.ConnID(r.PeerID),
-		Checksum: r.Checksum,
+		Client:       s.client,
+		MessagesOnly: !s.stream,
+		LocalID:      s.id,
+		PeerID:       reliable.ConnID(r.PeerID),
+		Checksum:     r.Checksum,
 		Local: reliable.Limits{
 			MaxDatagram:   own.MaxDatagram,
 			MaxData:       own.Credit.MaxData,
