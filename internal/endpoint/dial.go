@@ -29,7 +29,7 @@ type dialing struct {
 	early    [][]byte  // packets that have overtaken WELCOME
 	queue    []*reliable.Outgoing
 	queued   int       // bytes in queue
-	patience time.Time // until then messages wait for room in queue
+	patience time.Time // until then messages wait for room in queue; zero when that is over
 }
 
 // DialStream makes an association with a byte stream.
@@ -150,6 +150,10 @@ func (s *Session) dialTimer(now time.Time) {
 			s.ep.remove(s)
 		}
 		return
+	}
+	if !d.patience.IsZero() && !now.Before(d.patience) {
+		d.patience = time.Time{}
+		s.room.wake()
 	}
 	due := !now.Before(d.next)
 	if due {

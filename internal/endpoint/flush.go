@@ -168,8 +168,11 @@ func (s *Session) arm(now time.Time) {
 
 // wakeup returns when the session wants to do something, zero for never.
 func (s *Session) wakeup() time.Time {
-	if s.dial != nil {
-		return s.dial.next
+	if d := s.dial; d != nil {
+		if !d.patience.IsZero() && d.patience.Before(d.next) {
+			return d.patience
+		}
+		return d.next
 	}
 	if s.eng == nil {
 		return time.Time{}

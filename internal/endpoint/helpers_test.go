@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"context"
 	"net"
-	"runtime"
-	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/vstp-go/vstp/internal/session"
+	"github.com/vstp-go/vstp/internal/simnet"
 	"github.com/vstp-go/vstp/internal/udpio"
 	"github.com/vstp-go/vstp/reliable"
 )
@@ -97,9 +97,33 @@ func equal(t testing.TB, got, want []byte) {
 	}
 }
 
-// readers returns how many goroutines serve sockets.
-func ourGoroutines() int {
-	b := make([]byte, 1<<20)
-	b = b[:runtime.Stack(b, true)]
-	return strings.Count(string(b), "internal/endpoint.(*Endpoint)") + strings.Count(string(b), "internal/endpoint.(*Session)")
+
+// A duo is two endpoints with a network between them, in a bubble.
+type duo struct {
+	net    *simnet.Net
+	ha, hb *simnet.Host
+	a, b   *Endpoint
+}
+
+func newDuo(t *testing.T, seed uint64, path simnet.Path, ca, cb *Config) *duo {
+	d := &duo{net: simnet.New(t, simnet.Options{Seed: seed, Path: path, Limit: time.Hour})}
+	d.ha, d.hb = d.net.Host("10.0.0.1"), d.net.Host("10.0.0.2")
+	d.a = newEndpoint(t, d.ha.ListenPacket(0), ca)
+	d.b = newEndpoint(t, d.hb.ListenPacket(6969), cb)
+	return d
+}
+
+// settle lets the ends of associations be over.
+func settle(t *testing.T, es ...*Endpoint) {
+	t.Helper()
+	time.Sleep(2 * time.Minute)
+	synctest.Wait()
+	for _, e := range es {
+		e.mu.Lock()
+		if len(e.sessions) > 0 || len(e.byPeer) > 0 || len(e.shared) > 0 || len(e.clients.sessions) > 0 || e.clients.halfOpen > 0 || e.waiting > 0 {
+			t.Errorf("left behind: %d sessions, %d by peer, %d shared, %d of clients, %d half-open, %d waiting",
+				len(e.sessions), len(e.byPeer), len(e.shared), len(e.clients.sessions), e.clients.halfOpen, e.waiting)
+		}
+		e.mu.Unlock()
+	}
 }

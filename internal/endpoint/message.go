@@ -159,7 +159,7 @@ func (s *Session) queue(ctx context.Context, dl *deadline, out *reliable.Outgoin
 		d.queued += size
 		return true, nil
 	}
-	if !wait && !time.Now().Before(d.patience) {
+	if !wait && d.patience.IsZero() {
 		s.ep.stats.dropped.Add(1)
 		return true, nil
 	}

@@ -1,0 +1,10 @@
+package endpoint
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// TestMain fails a run that leaves goroutines behind. Trap C7.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
