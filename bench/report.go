@@ -142,7 +142,12 @@ func (g *group) failures(b *strings.Builder) {
 		names[r.Error] = append(names[r.Error], r.Contender)
 	}
 	for _, text := range order {
-		fmt.Fprintf(b, "\nFailed: %s: %s\n", strings.Join(names[text], ", "), text)
+		who := names[text]
+		what := "Failed"
+		if reason, found := strings.CutPrefix(text, "unavailable: "); found {
+			what, text = "Unavailable in this version", reason
+		}
+		fmt.Fprintf(b, "\n%s: %s: %s\n", what, strings.Join(who, ", "), text)
 	}
 }
 

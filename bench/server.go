@@ -85,7 +85,7 @@ func (srv *server) serve(s stream) {
 	case "idle":
 		err = srv.serveIdle(s)
 	case "message":
-		err = srv.serveMessages(s)
+		srv.serveMessages(s)
 	case "link":
 		srv.serveLink(s)
 	case "link-messages":
