@@ -168,6 +168,7 @@ func (l *oneConn) Addr() net.Addr { return l.LocalAddr() }
 // connection that is either accepted or ends, none is forgotten.
 func TestListenerCloseRace(t *testing.T) {
 	eachTransport(t, func(t *testing.T, tr transport) {
+		tr.config.HandshakeTimeout = time.Second // nobody may be there to refuse
 		for range 10 {
 			ln, d := tr.start(t)
 			var g group
