@@ -12,7 +12,7 @@ const (
 	bbrDrainPacing   = 0.5
 	bbrDownPacing    = 0.8
 	bbrWindow        = 1.5
-	bbrCompeteWindow = 3.0 // instead of bbrWindow beside flows that keep a long queue
+	bbrCompeteWindow = 2.5 // instead of bbrWindow beside flows that keep a long queue
 	bbrProbeRTT      = 0.5
 
 	bbrMinWindow = 4       // packets

@@ -513,3 +513,10 @@ func jain(x ...float64) float64 {
 	}
 	return sum * sum / (float64(len(x)) * sq)
 }
+
+// share returns what arrived between two times in seconds, in terms of the rate of the path.
+func (f *simFlow) share(s *sim, from, to int) float64 {
+	return f.rateBetween(time.Duration(from)*time.Second, time.Duration(to)*time.Second) / s.path.rate
+}
+
+func (f *simFlow) lossRate() float64 { return float64(f.lostBytes) / float64(max(f.sentBytes, 1)) }
