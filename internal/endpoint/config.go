@@ -68,8 +68,6 @@ const (
 	// What a peer may send before anything was read. It grows with the path.
 	firstStreamCredit     = 1 << 20
 	firstConnectionCredit = 3 << 19
-	firstMessageCredit    = 4 << 20
-	messageSlack          = 256 << 10 // header and overhead of one message
 )
 
 func orDefault[T int | int64](v, def T) T {
@@ -109,7 +107,7 @@ func (c *Config) credit() handshake.Credit {
 	return handshake.Credit{
 		MaxData:       all,
 		MaxStreamData: stream,
-		MaxMessages:   max(firstMessageCredit, c.maxMessage()+messageSlack),
+		MaxMessages:   reliable.MessageWindow(c.maxMessage()),
 	}
 }
 
