@@ -43,7 +43,6 @@ type bbrCycle struct {
 	shared     bool    // the queue did not go away in this cycle
 	afterUp    bool    // in Down: what is acknowledged was sent in Up
 	advance    bool    // in Down: a cycle of the filter has yet to begin
-	idle       bool    // nothing was in flight
 }
 
 func (b *bbr) enter(now instant, st bbrState) {

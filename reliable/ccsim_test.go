@@ -22,17 +22,16 @@ func (p simPath) bdp() float64 { return p.rate * p.rtt.Seconds() }
 
 // simFlow is a sender with its receiver.
 type simFlow struct {
-	ctl    controller
-	start  instant
-	mtu    int
-	every  int           // packets per ACK; 2 if zero
-	delay  time.Duration // longest delay of an ACK; 5 ms if zero
-	batch  time.Duration // ACKs arrive at multiples of it only
-	tick   time.Duration // timers fire at multiples of it only
-	limit  int           // bytes in flight that the receiver allows; 0 is any
-	on     time.Duration // the application sends so long,
-	off    time.Duration // then pauses so long
-	frozen bool          // it does nothing more
+	ctl   controller
+	start instant
+	mtu   int
+	every int           // packets per ACK; 2 if zero
+	delay time.Duration // longest delay of an ACK; 5 ms if zero
+	batch time.Duration // ACKs arrive at multiples of it only
+	tick  time.Duration // timers fire at multiples of it only
+	limit int           // bytes in flight that the receiver allows; 0 is any
+	on    time.Duration // the application sends so long,
+	off   time.Duration // then pauses so long
 
 	pacer     pacer
 	packets   []simPacket // from base on
@@ -47,7 +46,6 @@ type simFlow struct {
 	timer     instant
 	pto       instant
 	probes    int
-	limited   bool
 	toAck     []simAck
 	ackAt     instant
 	lastBack  instant
@@ -248,7 +246,7 @@ func (f *simFlow) hasData(now instant) (bool, instant) {
 
 // wake sends what may go.
 func (s *sim) wake(f *simFlow) {
-	if f.frozen || s.now < f.start {
+	if s.now < f.start {
 		return
 	}
 	if f.pto != 0 && s.now >= f.pto && f.inflight > 0 {

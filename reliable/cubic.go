@@ -26,11 +26,11 @@ type cubic struct {
 	cubicWindow
 	undo cubicWindow // before the last congestion event
 
-	rate     rateState
-	mtu      int
-	srtt     time.Duration
-	bw       float64 // of the last sample, for Stats
-	lastSent instant
+	rate   rateState
+	mtu    int
+	srtt   time.Duration
+	bw     float64 // of the last sample, for Stats
+	active instant // when a packet was sent or acknowledged last
 
 	recovery     instant // packets sent until then belong to the last congestion event
 	eventLost    int64   // bytes that it lost
@@ -70,12 +70,12 @@ func (c *cubic) mtuChanged(mtu int) {
 }
 
 func (c *cubic) packetSent(now instant, p *ratePacket, size, inflight int) {
-	if inflight == 0 && c.epoch != 0 && c.lastSent != 0 {
+	if inflight == 0 && c.epoch != 0 && now > c.active {
 		// "the time period during which the congestion window has not been updated ...
 		// MUST NOT be counted": the curve stands still while nothing is sent, §4.2.
-		c.epoch = min(c.epoch.add(now.sub(c.lastSent)), now)
+		c.epoch = min(c.epoch.add(now.sub(c.active)), now)
 	}
-	c.lastSent = now
+	c.active = max(c.active, now)
 	c.rate.packetSent(now, p, size, inflight)
 }
 
@@ -85,6 +85,7 @@ func (c *cubic) acked(s *ackSample) {
 	if s.srtt > 0 {
 		c.srtt = s.srtt
 	}
+	c.active = max(c.active, s.now)
 	rs := c.rate.acked(s)
 	if rs.rate > 0 {
 		c.bw = rs.rate
