@@ -76,7 +76,7 @@ func (s *Session) shutdown() error {
 		return nil // it has everything, or is not there any more
 	}
 	now := time.Now()
-	s.eng.Close(now, uint64(framing.CodeTimeout), "")
+	s.eng.Close(now, 0, "") // the engine tells the peer that something is missing
 	s.flush(now)
 	if linger <= 0 {
 		return nil

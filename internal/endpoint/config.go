@@ -170,6 +170,9 @@ func (e *Endpoint) engineConfig(s *Session, r *handshake.DatagramResult, rtt tim
 		ReceiveWindow: c.ReceiveWindow,
 		Seed:          binary.NativeEndian.Uint64(seed[:]),
 	}
+	if s.shared {
+		rc.KeepAlive = 0 // it comes back when it is needed
+	}
 	if s.remote.Addr().IsLoopback() {
 		rc.MTU = largest // there is no path to search; EMSGSIZE tells if that is wrong
 	}

@@ -201,6 +201,7 @@ func (r *reader) handshake(id reliable.ConnID, b []byte, p *udpio.Packet) bool {
 	case err != nil:
 		s.dialEnded(err)
 	case outcome == handshake.Done:
+		s.reached = p.Local.Addr
 		s.establish(r.now)
 	}
 	gone := s.gone()

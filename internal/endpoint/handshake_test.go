@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -231,11 +232,11 @@ func TestReplay(t *testing.T) {
 func TestHalfOpen(t *testing.T) {
 	cfg := testConfig()
 	cfg.MaxHandshakes = 3
-	asked, ended := 0, 0
+	var asked, ended atomic.Int32
 	cfg.Verify = func(ctx context.Context, h *Hello) (framing.Header, error) {
-		asked++
+		asked.Add(1)
 		<-ctx.Done()
-		ended++
+		ended.Add(1)
 		return nil, ctx.Err()
 	}
 	bubble(t, clean, cfg, func(t *testing.T, d *duo) {
@@ -248,11 +249,11 @@ func TestHalfOpen(t *testing.T) {
 			for w.recv() != nil {
 			}
 		}
-		if n := d.b.Stats().Handshakes; n > 3 || asked != 10 || ended < 7 {
-			t.Error(n, asked, ended)
+		if n := d.b.Stats().Handshakes; n > 3 || asked.Load() != 10 || ended.Load() < 7 {
+			t.Error(n, asked.Load(), ended.Load())
 		}
 		settle(t, d.b)
-		if ended != 10 {
+		if ended.Load() != 10 {
 			t.Error("a hook still runs")
 		}
 	})

@@ -97,7 +97,6 @@ func equal(t testing.TB, got, want []byte) {
 	}
 }
 
-
 // A duo is two endpoints with a network between them, in a bubble.
 type duo struct {
 	net    *simnet.Net

@@ -153,6 +153,9 @@ func (s *Session) queue(ctx context.Context, dl *deadline, out *reliable.Outgoin
 	if d == nil {
 		return false, nil // it has just ended
 	}
+	if int64(len(out.Payload)) > s.ep.cfg.maxMessage() {
+		return false, session.ErrMessageTooLarge // the peer will hardly take more than we do
+	}
 	size := len(out.Header) + len(out.Payload)
 	if !wait && len(d.queue) < maxQueued && d.queued+size <= maxQueuedBytes {
 		d.queue = append(d.queue, out)

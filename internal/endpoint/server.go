@@ -172,7 +172,7 @@ func (e *Endpoint) client(now time.Time, h *handshake.DatagramHello, p *udpio.Pa
 	if c := cs.all[key]; c != nil {
 		return c
 	}
-	if e.usable() != nil {
+	if e.closed || e.failed != nil {
 		return nil
 	}
 	for cs.halfOpen >= e.cfg.maxHandshakes() {
@@ -222,7 +222,7 @@ func (e *Endpoint) decide(c *client) {
 	e.mu.Lock()
 	var err error
 	switch {
-	case hello.Stream && !e.listening:
+	case hello.Stream && !e.listening, e.whenIdle:
 		err = &handshake.Error{Code: framing.CodeRefused, Reason: "nobody accepts streams"}
 	case len(e.sessions) >= e.cfg.maxAssociations():
 		e.stats.overloaded.Add(1)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -29,12 +30,13 @@ type Session struct {
 	stream bool // has a byte stream
 	shared bool // its messages are those of Endpoint.SendMessage and ReceiveMessage
 
-	mu     sync.Mutex
-	local  udpio.Local     // where the peer reaches us
-	eng    *reliable.Assoc // nil until the handshake is over
-	peerID reliable.ConnID
-	result handshake.Result
-	dial   *dialing // of a client, until the handshake is over
+	mu      sync.Mutex
+	local   udpio.Local     // where the peer reaches us; zero: for the routes to say
+	reached netip.Addr      // where WELCOME came; of a client
+	eng     *reliable.Assoc // nil until the handshake is over
+	peerID  reliable.ConnID
+	result  handshake.Result
+	dial    *dialing // of a client, until the handshake is over
 
 	closed  bool  // by Close: nothing but the end goes on
 	ended   error // why the engine has ended, or the handshake failed; final
@@ -102,6 +104,9 @@ func (s *Session) LocalAddr() net.Addr {
 	}
 	s.mu.Lock()
 	local := s.local.Addr
+	if !local.IsValid() {
+		local = s.reached
+	}
 	s.mu.Unlock()
 	if !local.IsValid() {
 		return a
