@@ -283,6 +283,11 @@ func TestNextMessageUnderTheSameID(t *testing.T) {
 	s.wantNothing(slice(t, 0, nil, 1, 0, 2, "b"), DropNone)
 	s.wantMessage(slice(t, 0, nil, 1, 1, 2, "c"), "bc")
 
+	// Another total, before any part comes again.
+	s.wantNothing(slice(t, 0, nil, 1, 0, 3, "a"), DropNone)
+	s.wantNothing(slice(t, 0, nil, 1, 1, 2, "b"), DropNone)
+	s.wantMessage(slice(t, 0, nil, 1, 0, 2, "c"), "cb")
+
 	// Other metadata.
 	s.wantNothing(slice(t, 0, msgID("1"), 1, 1, 2, "d"), DropNone)
 	s.wantNothing(slice(t, 0, msgID("2"), 1, 0, 2, "e"), DropNone)
@@ -336,7 +341,17 @@ func TestFragmentsAcked(t *testing.T) {
 				t.Fatalf("round %d, datagram %d: %+v", round, i, res)
 			}
 		}
-		s.advance(2 * time.Second)
+		s.advance(time.Duration(round) * time.Second)
+	}
+}
+
+// TestFragmentsAckedOnce: REQ_ACK and msg-id may be on one of them only.
+func TestFragmentsAckedOnce(t *testing.T) {
+	s := newScript(t, Config{})
+	s.wantNothing(slice(t, framing.FlagReqAck, msgID("4"), 1, 0, 2, "a"), DropNone)
+	res := s.receive(slice(t, 0, nil, 1, 1, 2, "b"))
+	if res.Message == nil || !res.Message.ReqAck || string(res.Reply) != string(ackOf(t, "4")) {
+		t.Errorf("%+v", res)
 	}
 }
 
@@ -428,6 +443,31 @@ func TestSameCopiesAgain(t *testing.T) {
 	}
 	if got != 100 {
 		t.Errorf("%d of 100 delivered", got)
+	}
+}
+
+// TestNoRoomForLast: only the part that found no room has to come again.
+func TestNoRoomForLast(t *testing.T) {
+	s := newScript(t, Config{})
+	a, b := slice(t, 0, nil, 1, 0, 2, "a"), slice(t, 0, nil, 1, 1, 2, "b")
+	s.wantNothing(b, DropNone)
+	if res := s.r.Receive(s.now, peer, a, 0); res.Message != nil || res.Drop != DropFull {
+		t.Fatalf("%+v", res)
+	}
+	checkSums(t, s.r)
+	s.wantMessage(a, "ab")
+}
+
+// TestRoomForHeader: what a decoded header takes counts, which is more than its bytes.
+func TestRoomForHeader(t *testing.T) {
+	h := make(framing.Header, 100)
+	d := datagram(t, framing.TypeData, 0, h, nil)
+	s := newScript(t, Config{})
+	if res := s.r.Receive(s.now, peer, d, 1000); res.Drop != DropFull {
+		t.Errorf("%+v", res)
+	}
+	if res := s.r.Receive(s.now, peer, d, 4000); res.Message == nil || res.Message.Size() > 4000 {
+		t.Errorf("%+v", res)
 	}
 }
 

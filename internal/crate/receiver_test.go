@@ -234,10 +234,13 @@ func TestExpiry(t *testing.T) {
 // TestTimeBackwards: nothing expires, nothing breaks.
 func TestTimeBackwards(t *testing.T) {
 	s := newScript(t, Config{})
-	s.wantNothing(slice(t, 0, nil, 1, 0, 2, "a"), DropNone)
-	s.now = s.now.Add(-time.Hour)
+	s.wantNothing(slice(t, 0, nil, 1, 0, 3, "a"), DropNone)
+	s.now = start.Add(-time.Hour)
 	s.r.Advance(s.now)
-	s.wantMessage(slice(t, 0, nil, 1, 1, 2, "b"), "ab")
+	s.wantNothing(slice(t, 0, nil, 1, 1, 3, "b"), DropNone)
+	s.now = start
+	s.advance(time.Second)
+	s.wantMessage(slice(t, 0, nil, 1, 2, 3, "c"), "abc")
 }
 
 // forged returns the i-th of many source addresses.
@@ -304,6 +307,19 @@ func heap() int64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
+}
+
+// TestForgedMessages: one message does not make a source known, so forged ones do not
+// push out who is.
+func TestForgedMessages(t *testing.T) {
+	s := newScript(t, Config{MaxSources: 64})
+	d := datagram(t, framing.TypeData, framing.FlagReqAck, msgID("1"), nil)
+	s.wantMessage(d, "")
+	s.wantMessage(datagram(t, framing.TypeData, framing.FlagReqAck, msgID("2"), nil), "")
+	for i := range 1000 {
+		s.r.Receive(s.now, forged(i), d, plenty)
+	}
+	s.wantNothing(d, DropDuplicate)
 }
 
 // TestKnownPeersShare: those who are known have half, whoever they are.
