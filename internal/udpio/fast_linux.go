@@ -2,6 +2,7 @@ package udpio
 
 import (
 	"errors"
+	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -10,7 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var errNotUDP = errors.New("udpio: destination is no UDP address")
+var (
+	errNotUDP = errors.New("udpio: destination is no UDP address")
+	errFamily = errors.New("udpio: destination is of another address family")
+)
 
 // fast reads and writes a UDP socket with batches and offloads.
 type fast struct {
@@ -61,6 +65,16 @@ func (f *fast) setUp(fd int) {
 	if !f.c.opt.NoGRO && groWorks(release) {
 		f.gro.Store(unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1) == nil)
 	}
+}
+
+// boundTo returns the one address that a socket receives at, the zero Addr if it
+// receives at all of them.
+func boundTo(a net.Addr) netip.Addr {
+	local, err := AddrOf(a)
+	if err != nil || local.Other != nil || local.Addr().IsUnspecified() {
+		return netip.Addr{}
+	}
+	return local.Addr().WithZone("")
 }
 
 func kernelRelease() version {

@@ -3,12 +3,16 @@ package udpio
 import (
 	"fmt"
 	"net"
+	"os"
 	"testing"
 
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	os.Unsetenv(offloadEnv) // modes has all of it
+	goleak.VerifyTestMain(m)
+}
 
 // modes calls f with every combination of the switches.
 func modes(t *testing.T, f func(t *testing.T, o Options)) {

@@ -116,7 +116,7 @@ func (r *receiver) ready(fd uintptr) bool {
 		case unix.EAGAIN:
 			r.giveBack()
 			return false
-		case unix.ENOSYS:
+		case unix.ENOSYS, unix.EPERM: // an old kernel, a sandbox
 			if r.f.mmsg.CompareAndSwap(true, false) {
 				r.f.c.mmsgMissing()
 				continue

@@ -2,7 +2,6 @@ package udpio
 
 import (
 	"net"
-	"net/netip"
 	"syscall"
 )
 
@@ -26,12 +25,13 @@ func rawConn(pc net.PacketConn) syscall.RawConn {
 	return raw
 }
 
-// boundTo returns the one address that a socket receives at, the zero Addr if it
-// receives at all of them.
-func boundTo(a net.Addr) netip.Addr {
-	local, err := AddrOf(a)
-	if err != nil || local.Other != nil || local.Addr().IsUnspecified() {
-		return netip.Addr{}
+// askBuffers has a wrapper that hides the socket enlarge its buffers, trap U6. What
+// comes of it is unknown.
+func askBuffers(pc net.PacketConn, target int) {
+	if r, ok := pc.(interface{ SetReadBuffer(int) error }); ok {
+		r.SetReadBuffer(target)
 	}
-	return local.Addr().WithZone("")
+	if w, ok := pc.(interface{ SetWriteBuffer(int) error }); ok {
+		w.SetWriteBuffer(target)
+	}
 }

@@ -74,8 +74,6 @@ var (
 
 	// ErrTooLarge says that a datagram does not fit the path or UDP.
 	ErrTooLarge = errors.New("udpio: datagram too large")
-
-	errFamily = errors.New("udpio: destination is of another address family")
 )
 
 // Local is where a packet arrived: the zero value if that is not known. It is
@@ -172,14 +170,16 @@ type counters struct {
 func New(pc net.PacketConn, o Options) *Conn {
 	o.applyEnv()
 	c := &Conn{pc: pc, opt: o, closed: make(chan struct{}), log: limiter{logger: o.Logger}}
+	target := o.Buffer
+	if target == 0 {
+		target = socketBuffer
+	}
 	raw := rawConn(pc)
 	if raw != nil {
-		target := o.Buffer
-		if target == 0 {
-			target = socketBuffer
-		}
 		c.socket = tune(raw, target)
 		c.checkBuffers(target)
+	} else if target > 0 {
+		askBuffers(pc, target)
 	}
 	c.maxDatagram = c.chooseMaxDatagram()
 	if c.socket.isUDP && !o.NoFastPath {
