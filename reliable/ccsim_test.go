@@ -1,7 +1,6 @@
 package reliable
 
 import (
-	"container/heap"
 	"math/rand/v2"
 	"time"
 )
@@ -91,19 +90,47 @@ type simEvent struct {
 	f    func()
 }
 
+// simHeap is a heap by time, then by order.
 type simHeap []simEvent
 
-func (h simHeap) Len() int { return len(h) }
-func (h simHeap) Less(i, j int) bool {
+func (h simHeap) less(i, j int) bool {
 	return h[i].at < h[j].at || h[i].at == h[j].at && h[i].seq < h[j].seq
 }
-func (h simHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h *simHeap) Push(x any)   { *h = append(*h, x.(simEvent)) }
-func (h *simHeap) Pop() any {
-	o := *h
-	x := o[len(o)-1]
-	*h = o[:len(o)-1]
-	return x
+
+func (h *simHeap) push(e simEvent) {
+	*h = append(*h, e)
+	q := *h
+	for i := len(q) - 1; i > 0; {
+		up := (i - 1) / 2
+		if !q.less(i, up) {
+			break
+		}
+		q[i], q[up] = q[up], q[i]
+		i = up
+	}
+}
+
+func (h *simHeap) pop() simEvent {
+	q := *h
+	e := q[0]
+	n := len(q) - 1
+	q[0] = q[n]
+	q[n] = simEvent{}
+	q = q[:n]
+	*h = q
+	for i := 0; ; {
+		least := i
+		for _, down := range [2]int{2*i + 1, 2*i + 2} {
+			if down < n && q.less(down, least) {
+				least = down
+			}
+		}
+		if least == i {
+			return e
+		}
+		q[i], q[least] = q[least], q[i]
+		i = least
+	}
 }
 
 type simQueued struct {
@@ -161,7 +188,7 @@ func newSim(seed uint64, p simPath, flows ...*simFlow) *sim {
 func (s *sim) push(e simEvent) {
 	s.seq++
 	e.seq = s.seq
-	heap.Push(&s.events, e)
+	s.events.push(e)
 }
 
 // at runs f at a time.
@@ -173,7 +200,7 @@ func (s *sim) at(d time.Duration, f func()) {
 func (s *sim) run(d time.Duration) {
 	end := instant(d)
 	for len(s.events) > 0 && s.events[0].at <= end {
-		e := heap.Pop(&s.events).(simEvent)
+		e := s.events.pop()
 		s.now = e.at
 		switch e.kind {
 		case simWake:
