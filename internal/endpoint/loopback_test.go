@@ -144,6 +144,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+	b.ReportMetric(float64(x.Stats().DatagramsSent)/float64(b.N), "datagrams/op")
 }
 
 func BenchmarkRawRoundTrip(b *testing.B) {
@@ -188,5 +189,77 @@ func BenchmarkBulk(b *testing.B) {
 	}
 	c.Close()
 	<-done
-	b.Logf("%+v", c.Stats())
+}
+
+func BenchmarkMessages(b *testing.B) {
+	x, y := loopback(b, testConfig()), loopback(b, testConfig())
+	to := addrOf(b, y)
+	go func() {
+		for {
+			if _, _, err := y.ReceiveMessage(context.Background()); err != nil {
+				return
+			}
+		}
+	}()
+	send(b, x, to, &session.Message{ReqAck: true})
+	m := &session.Message{Payload: make([]byte, 1000)}
+	b.SetBytes(1000)
+	b.ReportAllocs()
+	for b.Loop() {
+		x.SendMessage(context.Background(), m, to)
+	}
+	b.ReportMetric(float64(y.Stats().DatagramsReceived)/float64(b.N), "datagrams/op")
+}
+
+func BenchmarkMessageRoundTrip(b *testing.B) {
+	x, y := loopback(b, testConfig()), loopback(b, testConfig())
+	to, back := addrOf(b, y), addrOf(b, x)
+	go func() {
+		for {
+			m, _, err := y.ReceiveMessage(context.Background())
+			if err != nil {
+				return
+			}
+			y.SendMessage(context.Background(), m, back)
+		}
+	}()
+	m := &session.Message{Payload: make([]byte, 64)}
+	x.SendMessage(context.Background(), &session.Message{ReqAck: true}, to)
+	x.ReceiveMessage(context.Background())
+	b.ReportAllocs()
+	for b.Loop() {
+		x.SendMessage(context.Background(), m, to)
+		if _, _, err := x.ReceiveMessage(context.Background()); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(x.Stats().DatagramsSent)/float64(b.N), "datagrams/op")
+}
+
+func BenchmarkDial(b *testing.B) {
+	x, y := loopback(b, testConfig()), loopback(b, testConfig())
+	for b.Loop() {
+		c, s := connect(b, x, y)
+		c.CloseWithError(1, "")
+		s.Close()
+	}
+}
+
+func BenchmarkLargeMessage(b *testing.B) {
+	x, y := loopback(b, testConfig()), loopback(b, testConfig())
+	to := addrOf(b, y)
+	go func() {
+		for {
+			if _, _, err := y.ReceiveMessage(context.Background()); err != nil {
+				return
+			}
+		}
+	}()
+	m := &session.Message{Payload: make([]byte, 50<<20), ReqAck: true}
+	b.SetBytes(50 << 20)
+	for b.Loop() {
+		if err := x.SendMessage(context.Background(), m, to); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
