@@ -325,11 +325,14 @@ func TestForgedMessages(t *testing.T) {
 // TestKnownPeersShare: those who are known have half, whoever they are.
 func TestKnownPeersShare(t *testing.T) {
 	s := newScript(t, Config{MaxSources: 64, MaxBytes: 256 << 10})
-	for i := range 500 {
+	for i := range 100 {
 		for id := range 40 {
 			s.r.Receive(s.now, forged(i), datagram(t, framing.TypeData, framing.FlagReqAck, msgID(fmt.Sprint(id)), nil), plenty)
 		}
-		checkBounds(t, s.r)
+		for id := range 25 {
+			s.r.Receive(s.now, forged(i), slice(t, 0, nil, id, 0, 3, string(pattern(1000))), plenty)
+			checkBounds(t, s.r)
+		}
 		if k := &s.r.peers.known; k.n > 32 || k.bytes > 128<<10 {
 			t.Fatalf("%d known sources have %d bytes", k.n, k.bytes)
 		}
