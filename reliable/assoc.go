@@ -112,8 +112,10 @@ type Assoc struct {
 	sequences       map[uint64]uint64 // next in each ordered channel
 	msgSent         int64             // charges
 	msgCredit       int64
-	blocked         []*Outgoing          // waiting for credit
-	halfSent        map[uint64]*Outgoing // with an id, and not settled
+	lines           map[uint64][]*Outgoing // of each ordered channel those that have not begun
+	blocked         sendQueue              // waiting for credit, or for openMessages
+	openShort       bool                   // one of them for openMessages
+	halfSent        map[uint64]*Outgoing   // with an id, and not settled
 	timers          messageHeap
 	wantMessageRoom bool
 
@@ -154,6 +156,7 @@ func New(now time.Time, c *Config) *Assoc {
 		sequences:      make(map[uint64]uint64),
 		partials:       make(map[uint64]*partial),
 		halfSent:       make(map[uint64]*Outgoing),
+		lines:          make(map[uint64][]*Outgoing),
 		dataCredit:     c.Peer.MaxData,
 		granted:        c.Local.MaxData,
 		window:         c.Local.MaxData,
@@ -262,6 +265,8 @@ func (a *Assoc) itemAcked(t instant, p *sentPacket, it *sentItem) {
 		a.messageAcked(t, it.msg, it)
 	case itemAck:
 		a.acks.forget(packetNumber(it.end))
+	case itemCancel:
+		a.cancelAcked(it.cancel)
 	case itemReset:
 		it.stream.resetAcked = true
 		a.event(Event{Kind: EventFlushed, Stream: it.stream.id})
@@ -309,7 +314,7 @@ func (a *Assoc) itemLost(t instant, it *sentItem) {
 	case itemDataBlocked:
 		a.dataBlockedDue = a.blockedAt == a.dataCredit
 	case itemCancel:
-		a.cancels = append(a.cancels, it.cancel)
+		a.cancelLost(it.cancel)
 	case itemPing:
 		a.pingDue, a.pingAsked = true, true
 	case itemProbe:

@@ -206,6 +206,7 @@ func (a *Assoc) appendControl(b []byte, end int, p *sentPacket) []byte {
 	n = 0
 	for ; n < len(a.cancels) && fits(); n++ {
 		c := a.cancels[n]
+		c.queued = false
 		b = appendCancel(b, c.id, c.total, c.ordered, c.channel, c.sequence)
 		p.eliciting = true
 		p.add(sentItem{kind: itemCancel, cancel: c})
@@ -241,7 +242,7 @@ func (a *Assoc) appendData(b []byte, t instant, end int, p *sentPacket) []byte {
 				x.msg.queued = false
 			}
 			if blocked {
-				a.blocked = append(a.blocked, x.msg)
+				a.block(x.msg)
 			}
 		}
 		p.eliciting = p.eliciting || ok

@@ -110,15 +110,16 @@ func (a *Assoc) Reset(now time.Time) {
 // ended settles everything that waits. What has come can still be read.
 func (a *Assoc) ended(err error) {
 	a.err = err
-	for _, l := range a.ready.levels {
-		for _, x := range l.q[l.head:] {
-			if x.msg != nil {
-				a.settleMessage(x.msg, err)
+	queues := [...]sendQueue{a.ready, a.blocked}
+	a.ready, a.blocked = sendQueue{}, sendQueue{} // settling one may begin another
+	for _, s := range queues {
+		for _, l := range s.levels {
+			for _, x := range l.q[l.head:] {
+				if x.msg != nil {
+					a.settleMessage(x.msg, err)
+				}
 			}
 		}
-	}
-	for _, m := range a.blocked {
-		a.settleMessage(m, err)
 	}
 	for len(a.timers) > 0 {
 		a.settleMessage(a.timers[0], err)
@@ -138,7 +139,8 @@ func (a *Assoc) ended(err error) {
 		a.wantMessageRoom = false
 		a.event(Event{Kind: EventMessageRoom})
 	}
-	a.ready, a.blocked, a.timers = sendQueue{}, nil, nil
+	a.ready, a.timers, a.cancels = sendQueue{}, nil, nil
+	a.openMessages = 0
 	next := a.loss.sent.next
 	a.loss = lossState{}
 	a.loss.init()

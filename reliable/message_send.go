@@ -2,6 +2,7 @@ package reliable
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 
 	"github.com/vstp-go/vstp/framing"
@@ -40,6 +41,7 @@ type Outgoing struct {
 	headBuf    [24]byte
 	sequence   uint64
 	started    bool // it has an id and its place in its channel
+	waiting    bool // in Assoc.blocked
 	fragments  bool // repaired; otherwise it goes as one MESSAGE
 	accepted   bool // by SendMessage
 	queued     bool // in Assoc.ready
@@ -135,6 +137,9 @@ func (a *Assoc) SendMessage(now time.Time, m *Outgoing) error {
 		m.expires = t.add(m.Lifetime)
 		a.schedule(m, m.expires)
 	}
+	if m.Ordered {
+		a.lines[m.Channel] = append(a.lines[m.Channel], m)
+	}
 	a.enqueueMessage(m)
 	return nil
 }
@@ -152,15 +157,38 @@ func (a *Assoc) enqueueMessage(m *Outgoing) {
 	}
 }
 
-// start gives m an id and its place in line. It reports false if there is no credit.
+// start begins m, and those before it in its channel: their order is that of
+// SendMessage, whatever their priorities. It reports false if m has to wait.
 func (a *Assoc) start(t instant, m *Outgoing) bool {
+	if m.Ordered {
+		for a.lines[m.Channel][0] != m {
+			first := a.lines[m.Channel][0]
+			if !a.begin(t, first) {
+				return false
+			}
+			a.enqueueMessage(first)
+		}
+	}
+	return a.begin(t, m)
+}
+
+// begin gives m an id and its place in line. It reports false if there is no credit,
+// or too many are open.
+func (a *Assoc) begin(t instant, m *Outgoing) bool {
+	if a.openMessages >= maxOpenMessages {
+		a.openShort = true
+		return false
+	}
 	if m.Ordered { // the head depends on the place
 		m.sequence = a.sequences[m.Channel]
 		m.makeHead()
 	}
 	cost := charge(m.total())
-	if a.openMessages >= maxOpenMessages || cost > a.msgCredit-a.msgSent {
+	if cost > a.msgCredit-a.msgSent {
 		return false
+	}
+	if m.Ordered {
+		a.leaveLine(m)
 	}
 	a.msgSent += cost
 	a.openMessages++
@@ -178,9 +206,28 @@ func (a *Assoc) start(t instant, m *Outgoing) bool {
 	return true
 }
 
+// leaveLine takes m out of those of its channel that have not begun.
+func (a *Assoc) leaveLine(m *Outgoing) {
+	q := a.lines[m.Channel]
+	i := slices.Index(q, m)
+	switch {
+	case i < 0:
+	case len(q) == 1:
+		delete(a.lines, m.Channel)
+	case i == 0:
+		q[0] = nil
+		a.lines[m.Channel] = q[1:]
+	default:
+		a.lines[m.Channel] = slices.Delete(q, i, i+1)
+	}
+}
+
 // appendMessage appends a chunk of m, and reports whether it did. With nothing
 // appended, m waits for credit (blocked), or for a packet with more room.
 func (a *Assoc) appendMessage(b []byte, t instant, room int, m *Outgoing, p *sentPacket) (_ []byte, ok, blocked bool) {
+	if m.done { // given up while it was waiting
+		return b, false, false
+	}
 	if !m.fragments {
 		return a.appendWhole(b, t, room, m, p)
 	}
@@ -278,18 +325,21 @@ func (a *Assoc) settleMessage(m *Outgoing, err error) {
 	}
 	m.done, m.err = true, err
 	a.messages--
-	if m.started {
-		a.openMessages--
-		delete(a.halfSent, m.id)
-		a.unblockMessages()
-	}
 	a.unschedule(m)
+	switch {
+	case m.started && err != nil && a.err == nil:
+		delete(a.halfSent, m.id)
+		a.cancels = append(a.cancels, &cancelled{
+			id: m.id, total: uint64(m.total()), ordered: m.Ordered, channel: m.Channel, sequence: m.sequence, queued: true,
+		})
+	case m.started:
+		delete(a.halfSent, m.id)
+		a.closeMessage()
+	case m.Ordered:
+		a.leaveLine(m)
+	}
 	if err == nil {
 		a.stats.MessagesSent++
-	} else if m.started && a.err == nil {
-		a.cancels = append(a.cancels, &cancelled{
-			id: m.id, total: uint64(m.total()), ordered: m.Ordered, channel: m.Channel, sequence: m.sequence,
-		})
 	}
 	m.acked, m.lost = nil, nil
 	m.Header, m.Payload, m.head = nil, nil, nil
@@ -309,20 +359,69 @@ func (a *Assoc) CancelMessage(now time.Time, m *Outgoing) {
 	}
 }
 
-// A cancelled message has been given up after it had begun. PROTOCOL §7.8.
+// A cancelled message has been given up after it had begun. It counts as open until
+// the peer knows. PROTOCOL §7.8.
 type cancelled struct {
 	id, total         uint64
 	ordered           bool
 	channel, sequence uint64
+	queued            bool // in Assoc.cancels
+	acked             bool
 }
 
-// unblockMessages has those try again that wait for credit.
-func (a *Assoc) unblockMessages() {
-	for _, m := range a.blocked {
-		a.enqueueMessage(m)
+// cancelAcked notes that the peer has a CANCEL.
+func (a *Assoc) cancelAcked(c *cancelled) {
+	if !c.acked {
+		c.acked = true
+		a.closeMessage()
 	}
-	clear(a.blocked)
-	a.blocked = a.blocked[:0]
+}
+
+// cancelLost has a CANCEL sent again.
+func (a *Assoc) cancelLost(c *cancelled) {
+	if !c.acked && !c.queued {
+		c.queued = true
+		a.cancels = append(a.cancels, c)
+	}
+}
+
+// closeMessage makes room for another open message.
+func (a *Assoc) closeMessage() {
+	a.openMessages--
+	if a.openShort {
+		a.unblockMessages()
+	}
+}
+
+// block has m wait for credit, or until fewer messages are open.
+func (a *Assoc) block(m *Outgoing) {
+	m.waiting = true
+	a.blocked.push(m.Priority, sender{msg: m})
+}
+
+// unblockMessages begins those in Assoc.blocked that now can.
+func (a *Assoc) unblockMessages() {
+	a.openShort = false
+	for _, l := range a.blocked.levels {
+		i, kept := l.head, l.head
+		for ; i < len(l.q) && !a.openShort; i++ {
+			m := l.q[i].msg
+			if !m.done && !m.started && !a.start(a.now, m) {
+				l.q[kept] = l.q[i]
+				kept++
+				continue
+			}
+			m.waiting = false
+			a.enqueueMessage(m)
+		}
+		// Those that go on waiting move up to the ones that were not looked at.
+		n := kept - l.head
+		copy(l.q[i-n:i], l.q[l.head:kept])
+		clear(l.q[l.head : i-n])
+		if l.head = i - n; l.head == len(l.q) {
+			l.q, l.head = l.q[:0], 0
+		}
+	}
 }
 
 // attemptEnds is when the attempt under way counts as failed.
