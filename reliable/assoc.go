@@ -269,8 +269,7 @@ func (a *Assoc) itemAcked(t instant, p *sentPacket, it *sentItem) {
 		a.cancelAcked(it.cancel)
 	case itemReset:
 		it.stream.resetAcked = true
-		a.event(Event{Kind: EventFlushed, Stream: it.stream.id})
-		a.checkOver(it.stream)
+		a.checkFlushed(it.stream)
 	case itemPing:
 		a.event(Event{Kind: EventPong, RTT: t.sub(p.sent)})
 	case itemProbe:

@@ -48,9 +48,13 @@ type stream struct {
 	grantedAt instant
 	grantDue  bool
 	readErr   error // after what is there: reset, or nobody reads
+	toldEnd   bool  // Read has returned io.EOF or readErr
 	stopped   bool  // this side does not read
 	stopDue   bool
 	announced bool // EventReadable is under way
+
+	flushed bool // EventFlushed was sent
+	over    bool // both directions have ended, it is no more in Assoc.streams
 }
 
 func (a *Assoc) newStream(id StreamID) *stream {
@@ -329,9 +333,7 @@ func (a *Assoc) streamAcked(s *stream, it *sentItem) {
 			}
 		}
 	}
-	if s.fin == finAcked && s.out.len() == 0 {
-		a.event(Event{Kind: EventFlushed, Stream: s.id})
-		a.checkOver(s)
+	if a.checkFlushed(s) {
 		return
 	}
 	if limit := a.sendLimit(); s.wantRoom && s.out.len() <= limit-limit/4 {
@@ -360,18 +362,29 @@ func (a *Assoc) streamLost(s *stream, it *sentItem) {
 	a.enqueueStream(s)
 }
 
-// checkOver forgets a stream of which both directions are over. Stream 0 stays, so
-// that its end can be asked for.
+// checkFlushed reports whether the peer has all of s, and tells when that comes to be.
+func (a *Assoc) checkFlushed(s *stream) bool {
+	if s.over || !a.Flushed(s.id) {
+		return s.over
+	}
+	if !s.flushed {
+		s.flushed = true
+		a.event(Event{Kind: EventFlushed, Stream: s.id})
+		a.checkOver(s)
+	}
+	return true
+}
+
+// checkOver forgets a stream of which both directions are over, and whose end the
+// application has seen. Stream 0 stays, so that its end can be asked for.
 func (a *Assoc) checkOver(s *stream) {
-	if s.id == 0 || !a.Flushed(s.id) {
+	if s.id == 0 || s.over || !a.Flushed(s.id) {
 		return
 	}
-	if s.readErr == nil && (s.final < 0 || s.in.read < s.final) {
+	if !s.toldEnd && !s.stopped || s.final < 0 {
 		return
 	}
-	if s.stopped && s.final < 0 && s.readErr == nil {
-		return
-	}
+	s.over = true
 	delete(a.streams, s.id)
 	if a.openedByPeer(s.id) {
 		a.maxPeerStreams++
@@ -453,7 +466,8 @@ func (a *Assoc) discard(t instant, s *stream) {
 }
 
 // Read copies what has come to p. It returns 0 and nil if nothing has, io.EOF at the
-// end of the stream.
+// end of the stream. A stream other than 0 is forgotten when both directions have
+// ended and Read has told so; calls return ErrNoStream from then on.
 func (a *Assoc) Read(now time.Time, id StreamID, p []byte) (int, error) {
 	t := a.tick(now)
 	s := a.streams[id]
@@ -505,8 +519,12 @@ func (a *Assoc) Skip(now time.Time, id StreamID, n int) {
 func (a *Assoc) readEnd(s *stream) error {
 	switch {
 	case s.final >= 0 && s.in.read == s.final && s.readErr == nil:
+		s.toldEnd = true
+		a.checkOver(s)
 		return io.EOF
 	case s.readErr != nil:
+		s.toldEnd = true
+		a.checkOver(s)
 		return s.readErr
 	case a.err == ErrPeerClosed:
 		return ErrTruncated
@@ -518,9 +536,6 @@ func (a *Assoc) readEnd(s *stream) error {
 func (a *Assoc) streamConsumed(t instant, s *stream, n int64) {
 	a.consume(t, n)
 	if s.final >= 0 {
-		if s.in.read == s.final {
-			a.checkOver(s)
-		}
 		return
 	}
 	if s.granted-s.in.read > s.window/2 {
@@ -581,8 +596,11 @@ func (a *Assoc) resetReceived(t instant, c *chunk) error {
 	if err := a.account(s, int64(c.total), true); err != nil {
 		return err
 	}
+	// Where all up to FIN is there, the stream is complete. RFC 9000 §3.2. But with
+	// no FIN, all that was sent is not all that was meant.
+	complete := s.final >= 0 && s.in.read+int64(s.in.ready()) == s.final
 	a.commit(s, int64(c.total), true)
-	if s.readErr == nil && !(s.in.read+int64(s.in.ready()) == s.final) {
+	if s.readErr == nil && !complete {
 		s.readErr = ErrStreamReset
 		a.readable(s)
 	}
