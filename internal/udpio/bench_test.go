@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// BenchmarkBulk writes 64 datagrams a time over loopback. Plain is a socket of package
+// BenchmarkBulk writes 40 datagrams a time over loopback. Plain is a socket of package
 // net, one datagram a call.
 func BenchmarkBulk(b *testing.B) {
 	for _, size := range []struct {

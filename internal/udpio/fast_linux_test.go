@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -224,6 +225,7 @@ func TestAnswerFromSameAddress(t *testing.T) {
 				continue
 			}
 			t.Run(server.network+" "+host, func(t *testing.T) {
+				needHost(t, host)
 				modes(t, func(t *testing.T, o Options) {
 					if o.NoFastPath {
 						t.Skip("known limitation")
@@ -266,6 +268,7 @@ func TestSourceGone(t *testing.T) {
 		{"udp4", ":0", "127.0.0.1", "192.0.2.1"}, {"udp", "[::]:0", "127.0.0.1", "192.0.2.1"}, {"udp6", "[::]:0", "[::1]", "2001:db8::1"},
 	} {
 		modes(t, func(t *testing.T, o Options) {
+			needHost(t, strings.Trim(server.to, "[]"))
 			c := listen(t, server.network, server.addr, o)
 			to := parseAddr(t, fmt.Sprintf("%s:%d", server.to, portOf(c)))
 			data := numbered(3000)

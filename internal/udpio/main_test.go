@@ -49,6 +49,16 @@ func listen(t testing.TB, network, addr string, o Options) *Conn {
 	return c
 }
 
+// needHost skips tests that need an address which this host does not have, trap U12.
+func needHost(t testing.TB, host string) {
+	t.Helper()
+	pc, err := net.ListenPacket("udp", net.JoinHostPort(host, "0"))
+	if err != nil {
+		t.Skip(err)
+	}
+	pc.Close()
+}
+
 func addrOf(t testing.TB, a net.Addr) Addr {
 	t.Helper()
 	addr, err := AddrOf(a)

@@ -34,6 +34,7 @@ func TestDatagramsKeepTheirBounds(t *testing.T) {
 		{"udp6", "[::1]:0", "[::1]"}, {"udp", "[::]:0", "[::1]"},
 	} {
 		t.Run(network.listen+network.addr+network.to, func(t *testing.T) {
+			needHost(t, strings.Trim(network.to, "[]"))
 			modes(t, func(t *testing.T, o Options) {
 				a, b := listen(t, network.listen, network.addr, o), listen(t, network.listen, network.addr, o)
 				to := parseAddr(t, fmt.Sprintf("%s:%d", network.to, portOf(b)))
