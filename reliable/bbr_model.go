@@ -8,8 +8,8 @@ import (
 const (
 	bbrMinRTTWindow  = 10 * time.Second // the smallest RTT of so long is the path's
 	bbrLongWindow    = 30 * time.Second // the same to tell a path with a queue that others keep
-	bbrCompeteQueue  = 2.2              // smallest RTT of a cycle over the smallest of that
-	bbrCompeteCycles = 2
+	bbrCompeteQueue  = 3.0              // smallest RTT of a cycle over the smallest of that
+	bbrCompeteCycles = 3
 	bbrProbeRTTTime  = 200 * time.Millisecond
 	bbrExtraRounds   = 5
 	bbrExtraMax      = 50 * time.Millisecond // worth of bandwidth
