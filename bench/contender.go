@@ -250,15 +250,23 @@ func tcpAgainContender() *contender {
 
 // tcpCongestionContender is tcp with a congestion control of its own, for links.
 func tcpCongestionContender(name string) *contender {
+	listen := func(_ *env, host string) (acceptor, error) {
+		lc := net.ListenConfig{Control: congestionControl(name)}
+		ln, err := lc.Listen(context.Background(), "tcp", net.JoinHostPort(host, "0"))
+		if err != nil {
+			return nil, err
+		}
+		return netAcceptor{ln}, nil
+	}
 	return &contender{
 		name: "tcp-" + name, what: "net.TCPConn, congestion control " + name, tests: []string{"link"},
-		listen: func(_ *env, host string) (acceptor, error) {
-			lc := net.ListenConfig{Control: congestionControl(name)}
-			ln, err := lc.Listen(context.Background(), "tcp", net.JoinHostPort(host, "0"))
+		listen: listen,
+		probe: func() error {
+			a, err := listen(nil, "127.0.0.1")
 			if err != nil {
-				return nil, err
+				return err
 			}
-			return netAcceptor{ln}, nil
+			return a.Close()
 		},
 		dial: func(_ *env, addr string) (stream, error) {
 			d := net.Dialer{Control: congestionControl(name)}

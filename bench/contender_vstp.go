@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"net"
 	"slices"
 	"time"
 
@@ -82,25 +81,17 @@ func rudpOver(name, what string, config func(e *env, server bool) *vstp.Config) 
 	c := vstpOver(name, what, "", "rudp", config)
 	c.tests = append(slices.Clone(coreTests), "link")
 	c.bases = rudpBases
-	c.probe = func() error {
-		lc := vstp.ListenConfig{}
-		ln, err := lc.Listen(context.Background(), "rudp", "127.0.0.1:0")
-		if err != nil {
-			return err
-		}
-		return ln.Close()
-	}
 	return c
 }
 
 // vstpUDPContender sends messages between a dialed connection and a net.PacketConn.
 func vstpUDPContender() *contender {
-	c := &contender{
+	return &contender{
 		name: "vstp-udp", what: "vstp messages over UDP, Dial to ListenPacket",
 		tests: []string{"rr", "fine-rr", "message"},
 		bases: rudpBases,
 		listen: func(_ *env, host string) (acceptor, error) {
-			pc, err := listenPacket(host + ":0")
+			pc, err := vstp.ListenPacket("udp", host+":0")
 			if err != nil {
 				return nil, err
 			}
@@ -109,25 +100,6 @@ func vstpUDPContender() *contender {
 		dial:  func(_ *env, addr string) (stream, error) { return vstp.Dial("udp", addr) },
 		ports: vstpPort,
 	}
-	c.probe = func() error {
-		pc, err := listenPacket("127.0.0.1:0")
-		if err != nil {
-			return err
-		}
-		return pc.Close()
-	}
-	return c
-}
-
-// listenPacket calls ListenPacket of a vstp that has it.
-func listenPacket(addr string) (net.PacketConn, error) {
-	lc, ok := any(&vstp.ListenConfig{}).(interface {
-		ListenPacket(ctx context.Context, network, address string) (net.PacketConn, error)
-	})
-	if !ok {
-		return nil, net.UnknownNetworkError("udp")
-	}
-	return lc.ListenPacket(context.Background(), "udp", addr)
 }
 
 // A vstpMessages sends with RequireAck.
@@ -141,9 +113,7 @@ func vstpPort(s stream) messagePort {
 	if conn, ok := s.(*vstp.Conn); ok {
 		return &vstpMessages{conn: conn, receive: conn.ReceiveMessage}
 	}
-	pc := s.(*packetStream).PacketConn.(interface {
-		ReceiveMessage(context.Context) (*vstp.Message, net.Addr, error)
-	})
+	pc := s.(*packetStream).PacketConn.(*vstp.PacketConn)
 	return &vstpMessages{receive: func(ctx context.Context) (*vstp.Message, error) {
 		m, _, err := pc.ReceiveMessage(ctx)
 		return m, err

@@ -110,7 +110,7 @@ func TestContendersExchange(t *testing.T) {
 	}
 }
 
-// skipUnavailable skips what this version of vstp cannot do.
+// skipUnavailable skips what this system cannot do.
 func skipUnavailable(t *testing.T, c *contender) {
 	t.Helper()
 	if err := c.unavailable(); err != nil {

@@ -145,7 +145,7 @@ func (g *group) failures(b *strings.Builder) {
 		who := names[text]
 		what := "Failed"
 		if reason, found := strings.CutPrefix(text, "unavailable: "); found {
-			what, text = "Unavailable in this version", reason
+			what, text = "Unavailable", reason
 		}
 		fmt.Fprintf(b, "\n%s: %s: %s\n", what, strings.Join(who, ", "), text)
 	}
