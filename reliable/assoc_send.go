@@ -91,10 +91,11 @@ func (a *Assoc) packetSent(t instant, p *sentPacket, size int) {
 	p.sent = t
 	a.stats.PacketsSent++
 	a.stats.BytesSent += uint64(size)
-	if !p.eliciting {
-		return // nobody will tell what becomes of it
-	}
 	l := &a.loss
+	if !p.eliciting { // nobody will tell what becomes of it
+		a.forgetOld(t)
+		return
+	}
 	if a.eliciting == 0 {
 		a.idleFrom = max(a.idleFrom, min(t, a.lastReceived.add(a.c.IdleTimeout/2)))
 	}

@@ -37,6 +37,7 @@ const (
 	maxAckDelay       = time.Second // what a peer may claim
 	maxAckRanges      = 256         // of received packets that are remembered and acknowledged
 	maxTrackedPackets = 1 << 17     // sent and not yet settled
+	maxAckRecords     = 1 << 12     // of packets with an ACK alone, sent after one that is not settled
 	minSendBuffer     = 256 << 10   // what a stream takes ahead of acknowledgements
 	maxSendBuffer     = 32 << 20
 	sendWindows       = 6         // congestion windows that a stream takes ahead of acknowledgements

@@ -202,6 +202,25 @@ func (a *Assoc) packetLost(t instant, p *sentPacket, s *ackSample) {
 	l.lateNext = (l.lateNext + 1) % lateMemory
 }
 
+// forgetOld bounds the records of packets that are never settled, as they hold
+// nothing but an ACK: one that is in flight since long before them counts as lost,
+// although the peer acknowledges nothing.
+func (a *Assoc) forgetOld(t instant) {
+	l := &a.loss
+	if head := l.sent.head; head >= 0 && l.sent.next-head > maxAckRecords+8*packetNumber(a.eliciting) {
+		s := ackSample{now: t, prior: l.inflight}
+		l.acked, l.lost = l.acked[:0], l.lost[:0]
+		p := l.sent.at(head)
+		l.sent.unlink(-1, p)
+		a.packetLost(t, p, &s)
+		if s.lostLen > 0 {
+			a.finish(t, &s)
+			a.cc.lost(&s)
+		}
+	}
+	l.sent.trim()
+}
+
 // requeue has the content of p sent again.
 func (a *Assoc) requeue(t instant, p *sentPacket) {
 	for i := range p.items[:p.nitems] {
