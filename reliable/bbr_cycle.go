@@ -156,7 +156,7 @@ func (b *bbr) timeToProbe(now instant) bool {
 
 func (b *bbr) beginRefill(now instant) {
 	b.afterUp = false
-	b.shared = b.cycleMin > b.minRTT+b.minRTT/16
+	b.shared = b.cycleMin > b.nearRTT()
 	b.updateCompetes()
 	b.resetLow()
 	b.advance = false

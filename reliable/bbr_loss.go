@@ -9,9 +9,7 @@ const (
 	bbrQueueMemory = 1000
 	bbrLossExcess  = 0.005 // loss beyond the usual that is congestion, if there is a queue
 	bbrLossHard    = 0.20  // loss that is congestion in any case
-	bbrQueueSeen   = 1.06  // RTT over the smallest at which there is a queue
 	bbrLossSpread  = 6     // ACKs in a round that told of losses; with fewer, it takes two rounds with bbrLossHard
-	bbrQuiet       = 1.1   // mean RTT of a round over the smallest up to which there is none
 	bbrSigmas      = 3     // so sure that it is more than the usual
 
 	bbrRepairMax = 0.06 // loss that more is sent for
@@ -90,7 +88,7 @@ func (b *bbr) updateLoss(s *ackSample, rs *rateSample) {
 func (b *bbr) congested() bool {
 	n := (b.roundAcked + b.roundLost) / float64(b.mtu)
 	lost := b.roundLost / float64(b.mtu)
-	if b.queue() >= bbrQueueSeen {
+	if b.queued() {
 		if b.queueSent > bbrQueueMemory {
 			b.queueLost *= bbrQueueMemory / b.queueSent
 			b.queueSent = bbrQueueMemory
@@ -144,7 +142,7 @@ func (b *bbr) learnLoss() {
 func (b *bbr) congestion(s *ackSample) {
 	b.queueLost, b.queueSent = 0, 0
 	at := b.lostInflight / b.roundLost
-	floor := max(bbrBeta*min(b.bdp(b.bw()), float64(b.cwnd)), float64(b.minWindow()))
+	floor := max(bbrBeta*min(b.bdp(b.bw()), float64(b.cwnd)), b.budget(), float64(b.minWindow()))
 	switch b.st {
 	case bbrStartup:
 		b.startupLoss(at)
@@ -163,7 +161,7 @@ func (b *bbr) congestion(s *ackSample) {
 	}
 	b.inflightHi = max(floor, min(b.inflightHi, at)*bbrBeta)
 	b.bwLo = max(b.bwRound, bbrBeta*b.bw())
-	b.inflightLo = max(bbrBeta*min(b.inflightLo, float64(b.cwnd)), float64(b.minWindow()))
+	b.inflightLo = max(bbrBeta*min(b.inflightLo, float64(b.cwnd)), b.budget(), float64(b.minWindow()))
 }
 
 func (b *bbr) probeLoss(at, floor float64) {

@@ -10,6 +10,7 @@ const (
 	bbrLongWindow    = 30 * time.Second // the same to tell a path with a queue that others keep
 	bbrCompeteQueue  = 3.0              // smallest RTT of a cycle over the smallest of that
 	bbrCompeteCycles = 3
+	bbrRTTSlack      = time.Millisecond
 	bbrProbeRTTTime  = 200 * time.Millisecond
 	bbrExtraRounds   = 5
 	bbrExtraMax      = 50 * time.Millisecond // worth of bandwidth
@@ -83,7 +84,7 @@ func (b *bbr) updateRTT(s *ackSample) {
 	if b.probeLow == 0 || s.rtt < b.probeLow {
 		b.probeLow = s.rtt
 	}
-	if b.minRTT == 0 || s.rtt <= b.minRTT+b.minRTT/16 {
+	if b.minRTT == 0 || s.rtt <= b.nearRTT() {
 		b.lowSeen = s.now
 	}
 	if b.half[1] == 0 || s.rtt < b.half[1] {
@@ -109,29 +110,27 @@ func (b *bbr) updateRTT(s *ackSample) {
 	b.srtt = max(b.srtt, b.minRTT)
 }
 
+// nearRTT is the longest RTT that shows no queue. What timers and batches of ACKs do is none.
+func (b *bbr) nearRTT() time.Duration { return b.minRTT + max(b.minRTT/16, bbrRTTSlack) }
+
 // quiet reports whether there was no queue in the last round.
 func (b *bbr) quiet() bool {
-	return b.lastMean > 0 && b.lastMean <= bbrQuiet*b.minRTT.Seconds()
+	return b.lastMean > 0 && b.lastMean <= (b.minRTT+max(b.minRTT/10, bbrRTTSlack)).Seconds()
 }
+
+// queued reports whether there was a queue all through the last round.
+func (b *bbr) queued() bool { return b.lastMin > b.nearRTT() }
 
 // updateCompetes is called once in a cycle. Flows like this one drain the queue now
 // and then. If it stays long, there are others that fill it, and to keep it short
 // would only make room for them.
 func (b *bbr) updateCompetes() {
 	long := min(b.long[0], b.long[1])
-	if float64(b.cycleMin) > bbrCompeteQueue*float64(long) {
+	if float64(b.cycleMin) > bbrCompeteQueue*float64(long+2*bbrRTTSlack) {
 		b.competes++
 	} else {
 		b.competes = 0
 	}
-}
-
-// queue returns the smallest RTT of the last round in terms of the path's.
-func (b *bbr) queue() float64 {
-	if b.minRTT == 0 || b.lastMin == 0 {
-		return 1
-	}
-	return float64(b.lastMin) / float64(b.minRTT)
 }
 
 // updateProbeRTT sees to it that the path is seen without this flow's queue from

@@ -192,19 +192,21 @@ func TestBBRLoopback(t *testing.T) {
 		rate       float64
 		rtt, batch time.Duration
 		mtu        int
-		want       float64
+		want, loss float64
 	}{
-		{1e9, 50 * us, 0, 9000, .9},
-		{1e9, 50 * us, 300 * us, 9000, .85},
-		{1e9, 50 * us, 1000 * us, 9000, .75},
-		{1e10, 50 * us, 200 * us, 65000, .9},
-		{125e6, 500 * us, 100 * us, 1400, .95},
+		{1e9, 50 * us, 0, 9000, .9, 0},
+		{1e9, 50 * us, 300 * us, 9000, .85, 0},
+		{1e9, 50 * us, 1000 * us, 9000, .75, 0},
+		{1e10, 50 * us, 200 * us, 65000, .9, 0},
+		{125e6, 500 * us, 100 * us, 1400, .95, 0},
+		{125e6, 500 * us, 100 * us, 1400, .85, .02},
+		{125e6, 1000 * us, 300 * us, 1400, .8, .05},
 	} {
-		p := simPath{rate: c.rate, rtt: c.rtt, queue: int(c.rate * .004)}
+		p := simPath{rate: c.rate, rtt: c.rtt, queue: int(c.rate * .004), loss: c.loss}
 		f := &simFlow{ctl: newBBR(1), mtu: c.mtu, every: 10, batch: c.batch, tick: time.Millisecond}
 		s := newSim(3, p, f)
-		s.run(200 * time.Millisecond)
-		got := float64(f.delivered) / p.rate / .2
+		s.run(300 * time.Millisecond)
+		got := float64(f.delivered) / p.rate / .3
 		t.Logf("%+v: %.3f", c, got)
 		require.GreaterOrEqual(t, got, c.want, "%+v", c)
 	}
