@@ -244,5 +244,6 @@ func (e *Endpoint) established(s *Session) {
 	defer e.mu.Unlock()
 	if e.sessions[s.id] == s {
 		e.byPeer[peerKey{s.remote.AddrPort, s.peerID}] = s
+		s.up = true
 	}
 }

@@ -177,6 +177,9 @@ func (s *Session) wakeup() time.Time {
 	if s.eng == nil {
 		return time.Time{}
 	}
+	if s.eng.Done() {
+		return s.used // it is over: the timer looks whether it can be forgotten
+	}
 	t := s.eng.Timeout()
 	if s.shared && !s.closed && s.ended == nil {
 		if idle := s.used.Add(sharedIdle); t.IsZero() || idle.Before(t) {

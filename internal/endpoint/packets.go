@@ -23,6 +23,7 @@ type inbox struct {
 	ready   []*Session // with messages; they take turns
 	orphans int        // of those, how many the endpoint has forgotten
 	crate   []received
+	last    bool  // the last one was of crate
 	size    int64 // of crate
 	waiters waitq
 }
@@ -91,13 +92,15 @@ func (e *Endpoint) ReceiveMessage(ctx context.Context) (*session.Message, net.Ad
 		}
 		in := &e.inbox
 		switch {
-		case len(in.crate) > 0:
+		case len(in.crate) > 0 && (!in.last || len(in.ready) == 0):
+			in.last = true
 			c := in.crate[0]
 			in.crate[0] = received{}
 			in.crate = in.crate[1:]
 			in.size -= c.size
 			return c.m, c.from, nil
 		case len(in.ready) > 0:
+			in.last = false
 			s := in.pop()
 			e.mu.Unlock()
 			m := s.receiveShared()

@@ -64,10 +64,11 @@ func (cs *clientSet) expire(now time.Time, timeout time.Duration) {
 	n := 0
 	for n < len(cs.order) && (now.Sub(cs.order[n].born) > handshake.CookieLifetime || len(cs.order)-n >= maxClients) {
 		cs.forget(cs.order[n])
+		cs.order[n] = nil
 		n++
 	}
 	cs.order = cs.order[n:]
-	for timeout > 0 && len(cs.half) > 0 && now.Sub(cs.half[0].born) > timeout {
+	for len(cs.half) > 0 && (!cs.half[0].half || timeout > 0 && now.Sub(cs.half[0].born) > timeout) {
 		cs.popHalf()
 	}
 }
@@ -347,9 +348,10 @@ func (e *Endpoint) welcome(c *client, hello *handshake.DatagramParams, extra fra
 		if s.stream {
 			e.backlog = append(e.backlog, s)
 			e.accepts.wake()
-		} else if e.shared[c.addr.AddrPort] == nil {
-			e.shared[c.addr.AddrPort] = s
+		} else if old := e.shared[c.addr.AddrPort]; old == nil || old.up {
+			e.shared[c.addr.AddrPort] = s // the old one may be from before the peer was restarted
 		}
+		s.up = true
 	}
 	e.mu.Unlock()
 	if given { // up meanwhile: too old, or nobody listens any more

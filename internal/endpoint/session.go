@@ -43,6 +43,7 @@ type Session struct {
 	removed bool  // the endpoint has forgotten it
 	touched bool  // had packets in this batch; the reader's
 	ready   bool  // is in Endpoint.inbox; Endpoint.mu guards it
+	up      bool  // the handshake is over; Endpoint.mu guards it
 	orphan  bool  // is in Endpoint.inbox only; Endpoint.mu guards it
 	wclosed bool  // CloseWrite was called
 	writing bool  // a Write is under way: the bytes of two do not mix

@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -53,11 +54,6 @@ func TestStream(t *testing.T) {
 						equal(t, got, want)
 						if err := <-closed; err != nil {
 							t.Error("Close:", err)
-						}
-						if _, err := s.Write(want[:1]); err == nil {
-							synctest.Wait()
-							time.Sleep(time.Second)
-							_, err = s.Write(want[:1])
 						}
 						if err := s.Close(); err != nil {
 							t.Error("Close:", err)
@@ -116,7 +112,6 @@ func TestDeadlines(t *testing.T) {
 	bubble(t, clean, testConfig(), func(t *testing.T, d *duo) {
 		c, s := connect(t, d.a, d.b)
 		buf := make([]byte, 10)
-		start := time.Now()
 
 		// A past deadline wins over data that is there, trap D1.
 		c.Write([]byte("data"))
@@ -131,7 +126,7 @@ func TestDeadlines(t *testing.T) {
 		}
 
 		// It ends a Read that is blocked, at its time and not before; trap D2.
-		start = time.Now()
+		start := time.Now()
 		s.SetReadDeadline(start.Add(time.Hour))
 		time.AfterFunc(time.Second, func() { s.SetReadDeadline(start.Add(3 * time.Second)) })
 		if _, err := s.Read(buf); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(start) != 3*time.Second {
@@ -306,5 +301,107 @@ func TestRestart(t *testing.T) {
 		if _, err := c.Write([]byte("x")); err != session.ErrReset {
 			t.Fatal(err)
 		}
+	})
+}
+
+// TestBothClose: two ends that close at once, with data that nobody has read, do not
+// wait for each other. Trap C5.
+func TestBothClose(t *testing.T) {
+	for name, path := range lossy {
+		t.Run(name, func(t *testing.T) {
+			simnet.Run(t, 5, func(t *testing.T, seed uint64) {
+				cfg := testConfig()
+				cfg.Linger = time.Minute
+				cfg.HandshakeTimeout = time.Minute
+				d := newDuo(t, seed, path, cfg, cfg)
+				c, s := connect(t, d.a, d.b)
+				start := time.Now()
+				errs := make(chan error)
+				for _, x := range []*Session{c, s} {
+					go func() {
+						x.Write(pattern(100000))
+						errs <- x.Close()
+					}()
+				}
+				for range 2 {
+					if err := <-errs; err != nil {
+						t.Error(err)
+					}
+				}
+				if took := time.Since(start); took > 20*time.Second {
+					t.Error("took", took)
+				}
+				settle(t, d.a, d.b)
+			})
+		})
+	}
+}
+
+// TestAcceptEnded: a stream whose client has gone again is accepted all the same.
+func TestAcceptEnded(t *testing.T) {
+	bubble(t, clean, testConfig(), func(t *testing.T, d *duo) {
+		d.b.Listen()
+		c, err := d.a.DialStream(t.Context(), addrOf(t, d.b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Write([]byte("bye"))
+		c.Close()
+		settle(t, d.a, d.b)
+		s, err := d.b.Accept(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(s)
+		if err != nil || string(got) != "bye" {
+			t.Errorf("%q, %v", got, err)
+		}
+		s.Close()
+	})
+}
+
+// TestManyCallers: many goroutines at one session, trap N8.
+func TestManyCallers(t *testing.T) {
+	bubble(t, clean, testConfig(), func(t *testing.T, d *duo) {
+		c, s := connect(t, d.a, d.b)
+		const writers, each = 8, 5000
+		for i := range writers {
+			go func() {
+				for range 20 {
+					c.Write(bytes.Repeat([]byte{byte(i)}, each))
+				}
+			}()
+		}
+		counts := make(chan [writers]int)
+		for range 4 {
+			go func() {
+				var n [writers]int
+				b := make([]byte, 333)
+				for {
+					m, err := s.Read(b)
+					for _, x := range b[:m] {
+						n[x]++
+					}
+					if err != nil {
+						counts <- n
+						return
+					}
+				}
+			}()
+		}
+		time.Sleep(10 * time.Second)
+		c.Close()
+		var total [writers]int
+		for range 4 {
+			for i, n := range <-counts {
+				total[i] += n
+			}
+		}
+		for i, n := range total {
+			if n != 20*each {
+				t.Errorf("%d bytes of writer %d", n, i)
+			}
+		}
+		s.Close()
 	})
 }

@@ -20,6 +20,9 @@ type waiter struct {
 	ch     chan struct{} // one element: it was woken
 	next   *waiter
 	queued bool
+
+	reads *Endpoint // whose socket it reads meanwhile, nil if somebody else does
+	woken bool      // and is to stop doing so; readRole.mu guards it
 }
 
 // wake ends the waits of all.
@@ -27,7 +30,11 @@ func (q *waitq) wake() {
 	for w := q.head; w != nil; {
 		next := w.next
 		w.next, w.queued = nil, false
-		w.ch <- struct{}{}
+		if e := w.reads; e != nil {
+			e.role.wake(e.sock, w)
+		} else {
+			w.ch <- struct{}{}
+		}
 		w = next
 	}
 	q.head = nil
@@ -63,6 +70,34 @@ func (q *waitq) wait(mu *sync.Mutex, done <-chan struct{}) {
 	q.free = w
 }
 
+// waitOrRead is wait for calls that wait for what comes from the peer of e: if nobody
+// needs the socket otherwise, it reads the socket itself.
+func (q *waitq) waitOrRead(mu *sync.Mutex, done <-chan struct{}, e *Endpoint) {
+	if done != nil || !e.role.take() {
+		e.role.blocked.Add(1)
+		e.role.needed()
+		q.wait(mu, done)
+		e.role.blocked.Add(-1)
+		return
+	}
+	w := q.free
+	q.free = nil
+	if w == nil {
+		w = &waiter{ch: make(chan struct{}, 1)}
+	}
+	w.next, w.queued = q.head, true
+	w.reads, w.woken = e, false
+	q.head = w
+	mu.Unlock()
+	e.serve(w)
+	mu.Lock()
+	if w.queued {
+		q.remove(w)
+	}
+	w.reads = nil
+	q.free = w
+}
+
 func (q *waitq) remove(w *waiter) {
 	for p := &q.head; *p != nil; p = &(*p).next {
 		if *p == w {
@@ -91,9 +126,6 @@ func (d *deadline) init(epoch time.Time, wake func()) { d.epoch, d.wake = epoch,
 func (d *deadline) set(t time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.ended {
-		return
-	}
 	if d.timer != nil {
 		d.timer.Stop()
 	}
@@ -110,6 +142,7 @@ func (d *deadline) set(t time.Time) {
 	switch {
 	case at < 0 || left <= 0:
 		d.wake()
+	case d.ended: // nobody waits any more
 	case d.timer == nil:
 		d.timer = time.AfterFunc(left, d.wake)
 	default:
