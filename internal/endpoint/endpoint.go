@@ -45,10 +45,7 @@ type Endpoint struct {
 	segments    int // most datagrams of one write
 	maxDatagram int
 	cookies     handshake.CookieKey
-	done        chan struct{} // closed when the goroutine that reads has ended
-	role        readRole
-	reader      reader         // whose has the role
-	packets     []udpio.Packet // too
+	done        chan struct{} // closed when the reader has ended
 	ctx         context.Context
 	cancel      context.CancelFunc
 
@@ -100,9 +97,6 @@ func New(sock *udpio.Conn, cfg *Config) *Endpoint {
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.rdl.init(e.epoch, e.wakeReceivers)
 	e.wdl.init(e.epoch, e.wakeSenders)
-	e.role.init(sock)
-	e.reader.e = e
-	e.packets = make([]udpio.Packet, readBatch)
 	go e.read()
 	return e
 }

@@ -20,9 +20,6 @@ type waiter struct {
 	ch     chan struct{} // one element: it was woken
 	next   *waiter
 	queued bool
-
-	reads *Endpoint // whose socket it reads meanwhile, nil if somebody else does
-	woken bool      // and is to stop doing so; readRole.mu guards it
 }
 
 // wake ends the waits of all.
@@ -30,11 +27,7 @@ func (q *waitq) wake() {
 	for w := q.head; w != nil; {
 		next := w.next
 		w.next, w.queued = nil, false
-		if e := w.reads; e != nil {
-			e.role.wake(e.sock, w)
-		} else {
-			w.ch <- struct{}{}
-		}
+		w.ch <- struct{}{}
 		w = next
 	}
 	q.head = nil
@@ -67,34 +60,6 @@ func (q *waitq) wait(mu *sync.Mutex, done <-chan struct{}) {
 		default:
 		}
 	}
-	q.free = w
-}
-
-// waitOrRead is wait for calls that wait for what comes from the peer of e: if nobody
-// needs the socket otherwise, it reads the socket itself.
-func (q *waitq) waitOrRead(mu *sync.Mutex, done <-chan struct{}, e *Endpoint) {
-	if done != nil || !e.role.take() {
-		e.role.blocked.Add(1)
-		e.role.needed()
-		q.wait(mu, done)
-		e.role.blocked.Add(-1)
-		return
-	}
-	w := q.free
-	q.free = nil
-	if w == nil {
-		w = &waiter{ch: make(chan struct{}, 1)}
-	}
-	w.next, w.queued = q.head, true
-	w.reads, w.woken = e, false
-	q.head = w
-	mu.Unlock()
-	e.serve(w)
-	mu.Lock()
-	if w.queued {
-		q.remove(w)
-	}
-	w.reads = nil
 	q.free = w
 }
 
