@@ -120,6 +120,7 @@ func (b *bbr) lost(s *ackSample) {
 // another path that comes back. The window doubles with each round from then on.
 func (b *bbr) persistentCongestion(now instant) {
 	b.cwnd = b.minWindow()
+	b.anew = now
 	b.bbrBandwidth = bbrBandwidth{}
 	b.resetLow()
 	b.inflightHi = math.Inf(1)

@@ -33,6 +33,7 @@ type bbrLoss struct {
 	inflightLo float64 // bytes in flight until the next probe
 	inflightHi float64 // bytes in flight that are not too much in the long run
 
+	anew                  instant // packets sent until then do not count: persistent congestion
 	roundLost, roundAcked float64 // bytes in this round
 	queueLost, queueSent  float64 // packets in rounds with a queue, since the last congestion
 	lostInflight          float64 // sum over lost packets of what was in flight, weighted by size
@@ -59,12 +60,17 @@ func (b *bbrLoss) resetLow() {
 
 func (b *bbr) updateLoss(s *ackSample, rs *rateSample) {
 	b.roundAcked += float64(s.ackedLen)
-	b.roundLost += float64(s.lostLen)
-	if s.lostLen > 0 {
-		b.roundBursts++
-	}
+	before := b.roundLost
 	for i := range s.lost {
-		b.lostInflight += float64(s.lost[i].size) * float64(s.lost[i].inflight)
+		p := &s.lost[i]
+		if p.sent <= b.anew {
+			continue // that they are lost is known already
+		}
+		b.roundLost += float64(p.size)
+		b.lostInflight += float64(p.size) * float64(p.inflight)
+	}
+	if b.roundLost > before {
+		b.roundBursts++
 	}
 	if !rs.round {
 		return
@@ -122,11 +128,13 @@ func (b *bbr) repair() float64 {
 	return 1 / (1 - 0.9*min(b.base/b.baseSeen, bbrRepairMax))
 }
 
-// learnLoss takes the round into account for what the path loses anyhow.
+// learnLoss takes the round into account for what the path loses anyhow. An outage
+// is not that.
 func (b *bbr) learnLoss() {
-	b.base += b.roundLost / float64(b.mtu)
+	n := (b.roundAcked + b.roundLost) / float64(b.mtu)
+	b.base += min(b.roundLost/float64(b.mtu), max(bbrLossHard*n, bbrBurstMax))
 	b.baseBursts += b.roundBursts
-	b.baseSeen += (b.roundAcked + b.roundLost) / float64(b.mtu)
+	b.baseSeen += n
 	if b.baseSeen > bbrBaseMemory {
 		b.base *= bbrBaseMemory / b.baseSeen
 		b.baseBursts *= bbrBaseMemory / b.baseSeen
