@@ -336,20 +336,7 @@ func (s *sim) armPTO(f *simFlow) {
 func (s *sim) timeout(f *simFlow) {
 	f.probes++
 	if f.probes == 3 {
-		// Nothing came for three timeouts: all is lost.
-		for i := range f.packets {
-			f.lose(i)
-		}
-		sample := ackSample{now: s.now, lost: f.lostList, prior: f.inflight, srtt: f.srtt, minRTT: f.minRTT}
-		for _, p := range f.lostList {
-			sample.lostLen += p.size
-		}
-		f.inflight -= sample.lostLen
-		sample.inflight = f.inflight
-		f.ctl.lost(&sample)
 		f.ctl.persistentCongestion(s.now)
-		f.lostList = f.lostList[:0]
-		f.trim()
 	}
 	s.send(f) // a probe
 }
