@@ -63,14 +63,14 @@ func (s *Session) shutdown() error {
 		defer t.Stop()
 	}
 	for s.dial != nil && len(s.dial.queue) > 0 && !late {
-		s.others.wait(&s.mu, nil)
+		s.others.waitOrRead(&s.mu, nil, s.ep)
 	}
 	if s.eng == nil || s.ended != nil {
 		return nil
 	}
 	s.beginEnd(time.Now())
 	for s.ended == nil && !late {
-		s.others.wait(&s.mu, nil)
+		s.others.waitOrRead(&s.mu, nil, s.ep)
 	}
 	if s.ended != nil {
 		return nil // it has everything, or is not there any more

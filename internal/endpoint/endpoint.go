@@ -45,7 +45,10 @@ type Endpoint struct {
 	segments    int // most datagrams of one write
 	maxDatagram int
 	cookies     handshake.CookieKey
-	done        chan struct{} // closed when the reader has ended
+	done        chan struct{} // closed when the goroutine that reads has ended
+	role        readRole
+	reader      reader         // whose has the role
+	packets     []udpio.Packet // too
 	ctx         context.Context
 	cancel      context.CancelFunc
 
@@ -97,6 +100,9 @@ func New(sock *udpio.Conn, cfg *Config) *Endpoint {
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.rdl.init(e.epoch, e.wakeReceivers)
 	e.wdl.init(e.epoch, e.wakeSenders)
+	e.role.init(sock)
+	e.reader.e = e
+	e.packets = make([]udpio.Packet, readBatch)
 	go e.read()
 	return e
 }
@@ -150,6 +156,7 @@ func (e *Endpoint) remove(s *Session) {
 	e.mu.Lock()
 	if e.sessions[s.id] == s {
 		delete(e.sessions, s.id)
+		e.role.single.Store(len(e.sessions) == 1)
 	}
 	key := peerKey{s.remote.AddrPort, s.peerID}
 	if e.byPeer[key] == s {

@@ -116,7 +116,7 @@ func (s *Session) sendMessage(ctx context.Context, dl *deadline, m *session.Mess
 			return s.awaitSettled(now, ctx, dl, out)
 		case reliable.ErrFull:
 			s.flush(now)
-			s.room.wait(&s.mu, doneOf(ctx))
+			s.room.waitOrRead(&s.mu, doneOf(ctx), s.ep)
 		default:
 			if s.ended != nil {
 				return s.writeError()
@@ -166,7 +166,7 @@ func (s *Session) queue(ctx context.Context, dl *deadline, out *reliable.Outgoin
 		s.ep.stats.dropped.Add(1)
 		return true, nil
 	}
-	s.room.wait(&s.mu, doneOf(ctx))
+	s.room.waitOrRead(&s.mu, doneOf(ctx), s.ep)
 	return false, nil
 }
 
@@ -199,7 +199,7 @@ func (s *Session) awaitSettled(now time.Time, ctx context.Context, dl *deadline,
 			s.flush(time.Now())
 			return err
 		}
-		op.settled.wait(&s.mu, doneOf(ctx))
+		op.settled.waitOrRead(&s.mu, doneOf(ctx), s.ep)
 	}
 }
 
@@ -266,7 +266,7 @@ func (s *Session) ReceiveMessage(ctx context.Context) (*session.Message, error) 
 			}
 			return nil, s.ended
 		}
-		s.messages.wait(&s.mu, doneOf(ctx))
+		s.messages.waitOrRead(&s.mu, doneOf(ctx), s.ep)
 	}
 }
 

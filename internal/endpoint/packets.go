@@ -114,7 +114,7 @@ func (e *Endpoint) ReceiveMessage(ctx context.Context) (*session.Message, net.Ad
 		case e.whenIdle:
 			return nil, nil, net.ErrClosed
 		}
-		in.waiters.wait(&e.mu, doneOf(ctx))
+		in.waiters.waitOrRead(&e.mu, doneOf(ctx), e)
 	}
 }
 

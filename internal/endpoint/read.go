@@ -21,7 +21,7 @@ const (
 	resetsPerSecond = 100
 )
 
-// A reader is the goroutine that reads the socket.
+// A reader works through what the socket gives. Who holds the role owns it.
 type reader struct {
 	e       *Endpoint
 	now     time.Time
@@ -33,23 +33,26 @@ type reader struct {
 	resetCount  int
 }
 
-// read serves the socket until it is closed. Nothing that comes from outside ends it.
-// Trap S11, U1.
+// read serves the socket until it is closed, as long as no call does. Nothing that
+// comes from outside ends it. Trap S11, U1.
 func (e *Endpoint) read() {
 	defer close(e.done)
-	r := &reader{e: e}
-	ps := make([]udpio.Packet, readBatch)
+	rest := false
 	for {
-		n, err := e.sock.Read(ps)
-		if err != nil {
+		e.role.takeBackground(rest)
+		e.role.begin(nil)
+		n, err := e.sock.Read(e.packets)
+		e.role.end(e.sock)
+		if err != nil && err != udpio.ErrInterrupted {
+			e.role.fail()
 			e.readFailed(err)
 			return
 		}
-		r.now = time.Now()
-		for i := range ps[:n] {
-			r.packet(&ps[i])
-		}
-		r.finish()
+		before := e.role.blocked.Load()
+		e.take(n)
+		// If a call has what it was waiting for, it will come again and read itself.
+		rest = before > 0 && e.role.blocked.Load() == 0 && e.role.possible && e.role.single.Load()
+		e.role.releaseBackground()
 	}
 }
 

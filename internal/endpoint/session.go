@@ -316,7 +316,7 @@ func (s *Session) Ping(ctx context.Context) (time.Duration, error) {
 			s.flush(time.Now())
 			continue
 		}
-		s.others.wait(&s.mu, doneOf(ctx))
+		s.others.waitOrRead(&s.mu, doneOf(ctx), s.ep)
 	}
 }
 

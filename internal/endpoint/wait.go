@@ -20,6 +20,10 @@ type waiter struct {
 	ch     chan struct{} // one element: it was woken
 	next   *waiter
 	queued bool
+
+	needs *Endpoint // whose socket somebody else has to read for it
+	reads *Endpoint // whose socket it reads itself
+	woken bool      // and is to stop doing so; readRole.mu guards it
 }
 
 // wake ends the waits of all.
@@ -27,14 +31,30 @@ func (q *waitq) wake() {
 	for w := q.head; w != nil; {
 		next := w.next
 		w.next, w.queued = nil, false
-		w.ch <- struct{}{}
+		w.unblock()
+		if e := w.reads; e != nil {
+			e.role.wake(e.sock, w)
+		} else {
+			w.ch <- struct{}{}
+		}
 		w = next
 	}
 	q.head = nil
 }
 
+// unblock notes that w has no need of a reader any more.
+func (w *waiter) unblock() {
+	if w.needs != nil {
+		w.needs.role.blocked.Add(-1)
+		w.needs = nil
+	}
+}
+
 // wait returns, with mu held as before, when q was woken or done is closed.
-func (q *waitq) wait(mu *sync.Mutex, done <-chan struct{}) {
+func (q *waitq) wait(mu *sync.Mutex, done <-chan struct{}) { q.waitFor(mu, done, nil) }
+
+// waitFor is wait; if e is not nil, somebody has to read its socket meanwhile.
+func (q *waitq) waitFor(mu *sync.Mutex, done <-chan struct{}, e *Endpoint) {
 	w := q.free
 	q.free = nil
 	if w == nil {
@@ -42,6 +62,10 @@ func (q *waitq) wait(mu *sync.Mutex, done <-chan struct{}) {
 	}
 	w.next, w.queued = q.head, true
 	q.head = w
+	if w.needs = e; e != nil {
+		e.role.blocked.Add(1)
+		e.role.needed()
+	}
 	mu.Unlock()
 	if done == nil {
 		<-w.ch
@@ -52,6 +76,7 @@ func (q *waitq) wait(mu *sync.Mutex, done <-chan struct{}) {
 		}
 	}
 	mu.Lock()
+	w.unblock()
 	if w.queued {
 		q.remove(w)
 	} else {
@@ -60,6 +85,31 @@ func (q *waitq) wait(mu *sync.Mutex, done <-chan struct{}) {
 		default:
 		}
 	}
+	q.free = w
+}
+
+// waitOrRead is wait for calls that wait for what comes from the peer of e: if nobody
+// needs the socket otherwise, it reads the socket itself.
+func (q *waitq) waitOrRead(mu *sync.Mutex, done <-chan struct{}, e *Endpoint) {
+	if done != nil || !e.role.take() {
+		q.waitFor(mu, done, e)
+		return
+	}
+	w := q.free
+	q.free = nil
+	if w == nil {
+		w = &waiter{ch: make(chan struct{}, 1)}
+	}
+	w.next, w.queued = q.head, true
+	w.reads, w.woken = e, false
+	q.head = w
+	mu.Unlock()
+	e.serve(w)
+	mu.Lock()
+	if w.queued {
+		q.remove(w)
+	}
+	w.reads = nil
 	q.free = w
 }
 

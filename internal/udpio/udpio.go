@@ -44,6 +44,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -71,6 +72,9 @@ const (
 var (
 	// ErrAgain says that the socket's send buffer is full. Nothing or a part was sent.
 	ErrAgain = errors.New("udpio: send buffer is full")
+
+	// ErrInterrupted is returned by Read after Interrupt.
+	ErrInterrupted = errors.New("udpio: interrupted")
 
 	// ErrTooLarge says that a datagram does not fit the path or UDP.
 	ErrTooLarge = errors.New("udpio: datagram too large")
@@ -141,6 +145,8 @@ type Conn struct {
 
 	socket      socketInfo
 	maxDatagram int
+
+	interrupted atomic.Bool // between Interrupt and Resume
 
 	closeOnce sync.Once
 	closed    chan struct{}
@@ -230,6 +236,9 @@ func (c *Conn) Read(ps []Packet) (int, error) {
 		if err == nil {
 			continue
 		}
+		if errors.Is(err, os.ErrDeadlineExceeded) && c.interrupted.Load() {
+			return 0, ErrInterrupted
+		}
 		wait := time.Duration(0)
 		switch kindOf(err) {
 		case kindClosed:
@@ -311,6 +320,26 @@ func (c *Conn) writeError(err error) error {
 	}
 	c.counters.writeErrors.Add(1)
 	return err
+}
+
+// CanInterrupt reports whether Interrupt works: the conn is a socket of package net,
+// of which the deadlines are known to.
+func (c *Conn) CanInterrupt() bool {
+	_, ok := c.pc.(*net.UDPConn)
+	return ok
+}
+
+// Interrupt makes a blocked Read, and all later ones, return ErrInterrupted until
+// Resume is called. Both may be called while Read is, but not at the same time.
+func (c *Conn) Interrupt() {
+	c.interrupted.Store(true)
+	c.pc.SetReadDeadline(time.Unix(1, 0))
+}
+
+// Resume ends what Interrupt began.
+func (c *Conn) Resume() {
+	c.interrupted.Store(false)
+	c.pc.SetReadDeadline(time.Time{})
 }
 
 // MaxSegments returns how many datagrams one Write should carry at most: 1 if they

@@ -1,0 +1,214 @@
+package endpoint
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/vstp-go/vstp/internal/udpio"
+)
+
+// graceTurn is how long nobody needs to read the socket after a call that did so has
+// returned: the application usually comes back at once, and waking another goroutine
+// in between costs more than all else in a short exchange. An acknowledgement may
+// take five times as long.
+const graceTurn = time.Millisecond
+
+// A readRole says who reads the socket. That is a goroutine in the background, or,
+// while there is just one association, the call that waits for what comes: then a
+// packet wakes the goroutine that wants it, and no other one before.
+//
+// Its lock comes after all others.
+type readRole struct {
+	possible bool         // the socket's Read can be interrupted
+	single   atomic.Bool  // there is exactly one session
+	blocked  atomic.Int32 // calls that wait for somebody else to read
+
+	mu          sync.Mutex
+	held        bool
+	reading     bool // the holder is in the socket's Read
+	interrupted bool // and was told to return
+	dead        bool // the socket has failed
+	parked      bool // the background goroutine waits for resume
+	resume      chan struct{}
+	timer       *time.Timer // ends the grace
+	armed       bool
+	turns       uint64 // how often a call has held it
+	turnsArmed  uint64
+}
+
+func (o *readRole) init(sock *udpio.Conn) {
+	o.possible = sock.CanInterrupt()
+	o.resume = make(chan struct{}, 1)
+}
+
+// take gets the role for a call, and reports whether it did.
+func (o *readRole) take() bool {
+	if !o.possible || !o.single.Load() {
+		return false
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.held || o.dead {
+		return false
+	}
+	o.held = true
+	o.turns++
+	return true
+}
+
+// release gives it back. Somebody else takes it at once if calls wait for that,
+// otherwise after a grace.
+func (o *readRole) release() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.held = false
+	if o.dead || o.blocked.Load() > 0 || !o.single.Load() {
+		o.wakeUp()
+		return
+	}
+	o.arm()
+}
+
+// arm begins a grace. mu is held.
+func (o *readRole) arm() {
+	if o.armed {
+		return
+	}
+	o.armed = true
+	o.turnsArmed = o.turns
+	if o.timer == nil {
+		o.timer = time.AfterFunc(graceTurn, o.graceOver)
+	} else {
+		o.timer.Reset(graceTurn)
+	}
+}
+
+// graceOver has the background goroutine read, unless calls have done so meanwhile.
+func (o *readRole) graceOver() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.armed = false
+	switch {
+	case o.held || o.dead:
+	case o.turns != o.turnsArmed:
+		o.arm()
+	default:
+		o.wakeUp()
+	}
+}
+
+// wakeUp ends the rest of the background goroutine. mu is held.
+func (o *readRole) wakeUp() {
+	if o.parked {
+		o.parked = false
+		o.resume <- struct{}{}
+	}
+}
+
+// needed has the background goroutine read if nobody does.
+func (o *readRole) needed() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.held {
+		o.wakeUp()
+	}
+}
+
+// takeBackground gets the role for the background goroutine, waiting until calls have
+// no use for it.
+func (o *readRole) takeBackground(rest bool) {
+	for {
+		o.mu.Lock()
+		if !o.held && !rest {
+			o.held = true
+			o.mu.Unlock()
+			return
+		}
+		rest = false
+		o.parked = true
+		if !o.held {
+			o.arm()
+		}
+		o.mu.Unlock()
+		<-o.resume
+	}
+}
+
+// releaseBackground gives it back for a moment in which calls can take it.
+func (o *readRole) releaseBackground() {
+	o.mu.Lock()
+	o.held = false
+	o.mu.Unlock()
+}
+
+// begin and end are around the socket's Read of the holder. begin reports false if
+// the holder's call w was woken meanwhile.
+func (o *readRole) begin(w *waiter) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if w != nil && w.woken {
+		return false
+	}
+	o.reading = true
+	return true
+}
+
+func (o *readRole) end(sock *udpio.Conn) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.reading = false
+	if o.interrupted {
+		o.interrupted = false
+		sock.Resume()
+	}
+}
+
+// wake ends the turn of w, which holds the role.
+func (o *readRole) wake(sock *udpio.Conn, w *waiter) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	w.woken = true
+	if o.reading && !o.interrupted {
+		o.interrupted = true
+		sock.Interrupt()
+	}
+}
+
+// fail notes that the socket is of no use any more.
+func (o *readRole) fail() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.dead = true
+	o.wakeUp()
+	if o.timer != nil {
+		o.timer.Stop()
+	}
+}
+
+// serve reads the socket for the waiter w, with the role held, until w is woken.
+func (e *Endpoint) serve(w *waiter) {
+	for e.role.begin(w) {
+		n, err := e.sock.Read(e.packets)
+		e.role.end(e.sock)
+		if err == udpio.ErrInterrupted {
+			continue
+		}
+		if err != nil {
+			e.role.fail() // the background goroutine finds the same, and ends everything
+			break
+		}
+		e.take(n)
+	}
+	e.role.release()
+}
+
+// take works through what the socket has given.
+func (e *Endpoint) take(n int) {
+	r := &e.reader
+	r.now = time.Now()
+	for i := range e.packets[:n] {
+		r.packet(&e.packets[i])
+	}
+	r.finish()
+}
