@@ -82,7 +82,6 @@ func (e *Endpoint) newDial(to udpio.Addr, stream, shared bool) (*Session, error)
 		s.dial.limit = now.Add(d)
 	}
 	e.sessions[s.id] = s
-	e.role.single.Store(len(e.sessions) == 1)
 	if shared {
 		e.shared[to.AddrPort] = s
 	}

@@ -156,7 +156,6 @@ func (e *Endpoint) remove(s *Session) {
 	e.mu.Lock()
 	if e.sessions[s.id] == s {
 		delete(e.sessions, s.id)
-		e.role.single.Store(len(e.sessions) == 1)
 	}
 	key := peerKey{s.remote.AddrPort, s.peerID}
 	if e.byPeer[key] == s {

@@ -51,7 +51,7 @@ func (e *Endpoint) read() {
 		before := e.role.blocked.Load()
 		e.take(n)
 		// If a call has what it was waiting for, it will come again and read itself.
-		rest = before > 0 && e.role.blocked.Load() == 0 && e.role.possible && e.role.single.Load()
+		rest = before > 0 && e.role.blocked.Load() == 0 && e.role.possible
 		e.role.releaseBackground()
 	}
 }

@@ -15,13 +15,12 @@ import (
 const graceTurn = time.Millisecond
 
 // A readRole says who reads the socket. That is a goroutine in the background, or,
-// while there is just one association, the call that waits for what comes: then a
-// packet wakes the goroutine that wants it, and no other one before.
+// while no other call waits for something, the one call that does: then a packet wakes
+// the goroutine that wants it, and no other one before.
 //
 // Its lock comes after all others.
 type readRole struct {
 	possible bool         // the socket's Read can be interrupted
-	single   atomic.Bool  // there is exactly one session
 	blocked  atomic.Int32 // calls that wait for somebody else to read
 
 	mu          sync.Mutex
@@ -44,7 +43,7 @@ func (o *readRole) init(sock *udpio.Conn) {
 
 // take gets the role for a call, and reports whether it did.
 func (o *readRole) take() bool {
-	if !o.possible || !o.single.Load() {
+	if !o.possible {
 		return false
 	}
 	o.mu.Lock()
@@ -63,7 +62,7 @@ func (o *readRole) release() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.held = false
-	if o.dead || o.blocked.Load() > 0 || !o.single.Load() {
+	if o.dead || o.blocked.Load() > 0 {
 		o.wakeUp()
 		return
 	}

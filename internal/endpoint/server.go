@@ -344,7 +344,6 @@ func (e *Endpoint) welcome(c *client, hello *handshake.DatagramParams, extra fra
 		e.clients.sessions[s] = c
 		c.session = s
 		e.sessions[s.id] = s
-		e.role.single.Store(len(e.sessions) == 1)
 		e.byPeer[peerKey{c.addr.AddrPort, reliable.ConnID(result.PeerID)}] = s
 		if s.stream {
 			e.backlog = append(e.backlog, s)
