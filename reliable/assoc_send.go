@@ -105,8 +105,7 @@ func (a *Assoc) packetSent(t instant, p *sentPacket, size int) {
 	l.inflight += size
 	l.lastEliciting = t
 	l.sent.link(p)
-	a.pacer.setRate(a.cc.pacingRate())
-	a.pacer.setBurst(a.mtu.current, a.cc.window())
+	a.paceAnew()
 	a.pacer.packetSent(t, size)
 	if l.probes > 0 {
 		l.probes--
@@ -300,6 +299,7 @@ func (a *Assoc) Timeout() time.Time {
 		first(a.acks.timeout())
 		first(a.lossTimeout())
 		first(a.nextSend)
+		first(a.restAt())
 		if a.c.KeepAlive > 0 && !a.pingDue {
 			first(max(a.lastReceived, a.lastKeepAlive).add(a.c.KeepAlive))
 		}
@@ -334,17 +334,28 @@ func (a *Assoc) Advance(now time.Time) {
 	if d := a.c.KeepAlive; d > 0 && t >= max(a.lastReceived, a.lastKeepAlive).add(d) {
 		a.lastKeepAlive = t
 		a.pingDue = true
+	}
+	if at := a.restAt(); at != 0 && t >= at {
 		a.rest()
 	}
 }
 
+// restAfter is how long nothing comes from the peer until memory is given back.
+const restAfter = time.Second
+
+// restAt returns when rest has something to do, or 0.
+func (a *Assoc) restAt() instant {
+	if a.eliciting > 0 || !a.ready.empty() || a.pool.free == nil && a.loss.sent.ring == nil && a.loss.late == nil {
+		return 0
+	}
+	return a.lastReceived.add(restAfter)
+}
+
 // rest gives memory back that only a busy association needs.
 func (a *Assoc) rest() {
-	if a.eliciting > 0 || !a.ready.empty() {
-		return
-	}
 	a.loss.sent.release()
 	a.pool.free = nil
+	a.loss.late, a.loss.lateNext = nil, 0
 	a.loss.acked, a.loss.lost, a.loss.ranges = nil, nil, nil
 	if len(a.events) == a.eventHead {
 		a.events, a.eventHead = nil, 0

@@ -122,7 +122,9 @@ func (a *Assoc) ended(err error) {
 		}
 	}
 	for len(a.timers) > 0 {
-		a.settleMessage(a.timers[0], err)
+		m := a.timers[0]
+		a.unschedule(m)
+		a.settleMessage(m, err)
 	}
 	for _, id := range slices.Sorted(maps.Keys(a.halfSent)) {
 		a.settleMessage(a.halfSent[id], err)

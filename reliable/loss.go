@@ -31,10 +31,11 @@ type lossState struct {
 	threshold  packetNumber // of packets
 	eighths    int          // of the RTT, for the time threshold
 	reorderedA instant      // when reordering was seen last
-	late       [lateMemory]sentPacket
+	late       []sentPacket // lost ones, up to lateMemory, in a ring
 	lateNext   int
 
 	acked, lost []ackedPacket // reused from ACK to ACK
+	sample      ackSample     // too
 	ranges      []pnRange
 }
 
@@ -59,8 +60,7 @@ func (a *Assoc) ackReceived(t instant, c *chunk) error {
 	}
 	l.ranges = c.ackRanges(l.ranges[:0])
 	delay := min(time.Duration(min(c.value, uint64(maxAckDelay/time.Microsecond)))*time.Microsecond, a.c.Peer.AckDelay)
-	s := ackSample{now: t, prior: l.inflight}
-	l.acked, l.lost = l.acked[:0], l.lost[:0]
+	s := l.begin(t)
 	largest := packetNumber(c.largest)
 	var newest *sentPacket
 	elicited := false
@@ -78,7 +78,7 @@ func (a *Assoc) ackReceived(t instant, c *chunk) error {
 			continue
 		}
 		l.sent.unlink(prev, p)
-		a.settle(t, p, &s)
+		a.settle(t, p, s)
 		elicited = elicited || p.eliciting
 		newest = p
 		pn = next
@@ -95,7 +95,7 @@ func (a *Assoc) ackReceived(t instant, c *chunk) error {
 		s.rtt = a.rtt.latest
 	}
 	l.largestAcked = max(l.largestAcked, largest)
-	a.detectLost(t, &s)
+	a.detectLost(t, s)
 	l.ptoCount = 0
 	l.probes = 0
 	if t.sub(l.reorderedA) > reorderMemory*a.rtt.smoothed && (l.threshold > packetThreshold || l.eighths > 1) {
@@ -103,10 +103,24 @@ func (a *Assoc) ackReceived(t instant, c *chunk) error {
 		l.eighths = max(1, l.eighths/2)
 		l.reorderedA = t
 	}
-	a.finish(t, &s)
-	a.cc.acked(&s)
+	a.finish(t, s)
+	a.cc.acked(s)
+	a.paceAnew()
 	l.sent.trim()
 	return nil
+}
+
+// paceAnew tells the pacer what the controller thinks now.
+func (a *Assoc) paceAnew() {
+	a.pacer.setRate(a.cc.pacingRate())
+	a.pacer.setBurst(a.mtu.current, a.cc.window())
+}
+
+// begin returns an empty sample.
+func (l *lossState) begin(t instant) *ackSample {
+	l.acked, l.lost = l.acked[:0], l.lost[:0]
+	l.sample = ackSample{now: t, prior: l.inflight}
+	return &l.sample
 }
 
 // finish completes a sample.
@@ -195,6 +209,10 @@ func (a *Assoc) packetLost(t instant, p *sentPacket, s *ackSample) {
 		a.eliciting--
 	}
 	a.requeue(t, p)
+	if len(l.late) < lateMemory {
+		l.late = append(l.late, sentPacket{})
+		l.lateNext = len(l.late) - 1
+	}
 	late := &l.late[l.lateNext]
 	more := append(late.more[:0], p.more...)
 	*late = *p
@@ -208,14 +226,13 @@ func (a *Assoc) packetLost(t instant, p *sentPacket, s *ackSample) {
 func (a *Assoc) forgetOld(t instant) {
 	l := &a.loss
 	if head := l.sent.head; head >= 0 && l.sent.next-head > maxAckRecords+8*packetNumber(a.eliciting) {
-		s := ackSample{now: t, prior: l.inflight}
-		l.acked, l.lost = l.acked[:0], l.lost[:0]
+		s := l.begin(t)
 		p := l.sent.at(head)
 		l.sent.unlink(-1, p)
-		a.packetLost(t, p, &s)
+		a.packetLost(t, p, s)
 		if s.lostLen > 0 {
-			a.finish(t, &s)
-			a.cc.lost(&s)
+			a.finish(t, s)
+			a.cc.lost(s)
 		}
 	}
 	l.sent.trim()
@@ -285,12 +302,11 @@ func (a *Assoc) ptoPeriod() time.Duration {
 func (a *Assoc) lossDue(t instant) {
 	l := &a.loss
 	if l.lossTime != 0 {
-		s := ackSample{now: t, prior: l.inflight}
-		l.acked, l.lost = l.acked[:0], l.lost[:0]
-		a.detectLost(t, &s)
+		s := l.begin(t)
+		a.detectLost(t, s)
 		if s.lostLen > 0 {
-			a.finish(t, &s)
-			a.cc.lost(&s)
+			a.finish(t, s)
+			a.cc.lost(s)
 		}
 		l.sent.trim()
 		return
