@@ -47,8 +47,8 @@ type Message struct {
 
 	// Ordered delivers the message after all earlier ones with the same Channel
 	// that were Ordered; it implies Repair. Messages of different channels do not
-	// wait for each other. On streams, where messages are in order anyway, neither
-	// has an effect.
+	// wait for each other. Those of datagrams are 0 to 1023; SendMessage refuses
+	// others. On streams, where messages are in order anyway, neither has an effect.
 	Ordered bool
 	Channel uint64
 
