@@ -34,7 +34,12 @@ type readRole struct {
 	armed       bool
 	turns       uint64 // how often a call has held it
 	turnsArmed  uint64
+	misses      int // graces in a row in which nobody came back
+	skip        int // graces that are not granted because of that
 }
+
+// maxMisses bounds how many graces are left out, as a power of two.
+const maxMisses = 6
 
 func (o *readRole) init(sock *udpio.Conn) {
 	o.possible = sock.CanInterrupt()
@@ -53,6 +58,16 @@ func (o *readRole) take() bool {
 	}
 	o.held = true
 	o.turns++
+	o.misses = 0
+	return true
+}
+
+// grant reports whether somebody is likely to come back soon. mu is held.
+func (o *readRole) grant() bool {
+	if o.skip > 0 {
+		o.skip--
+		return false
+	}
 	return true
 }
 
@@ -62,7 +77,7 @@ func (o *readRole) release() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.held = false
-	if o.dead || o.blocked.Load() > 0 {
+	if o.dead || o.blocked.Load() > 0 || !o.grant() {
 		o.wakeUp()
 		return
 	}
@@ -93,6 +108,8 @@ func (o *readRole) graceOver() {
 	case o.turns != o.turnsArmed:
 		o.arm()
 	default:
+		o.misses = min(o.misses+1, maxMisses)
+		o.skip = 1 << o.misses
 		o.wakeUp()
 	}
 }
@@ -119,7 +136,7 @@ func (o *readRole) needed() {
 func (o *readRole) takeBackground(rest bool) {
 	for {
 		o.mu.Lock()
-		if !o.held && !rest {
+		if !o.held && (!rest || !o.grant()) {
 			o.held = true
 			o.mu.Unlock()
 			return
