@@ -14,18 +14,39 @@ type ackState struct {
 	immediate bool    // which should go out now
 	by        instant // or at this time
 	maxDelay  time.Duration
+
+	every int     // packets that wait at most
+	count int     // came in this round trip
+	since instant // when it began
 }
 
-// ackEvery is how many packets wait for an acknowledgement at most. RFC 9000 §13.2.2.
-const ackEvery = 2
+// How many packets wait for an acknowledgement: two (RFC 9000 §13.2.2), or more where
+// that many come in a round trip that there are still acksPerRTT of them. Those that
+// wait for more than two do so for no longer than batchDelay, should the peer's window
+// be smaller than what came before makes believe.
+const (
+	ackEvery    = 2
+	maxAckEvery = 64
+	acksPerRTT  = 8
+	batchDelay  = time.Millisecond
+)
+
+// adapt counts a packet, and sets every once in a round trip.
+func (s *ackState) adapt(now instant, rtt time.Duration) {
+	s.count++
+	if s.since == 0 || now.sub(s.since) >= rtt {
+		s.every = max(ackEvery, min(s.count/acksPerRTT, maxAckEvery))
+		s.count, s.since = 0, now
+	}
+}
 
 // duplicate reports whether pn came before, or is so old that nobody knows.
 func (s *ackState) duplicate(pn packetNumber) bool {
 	return pn < s.floor || pn < s.next && s.received.contains(pn)
 }
 
-// packetReceived notes a packet whose chunks were all taken.
-func (s *ackState) packetReceived(now instant, pn packetNumber, eliciting, urgent bool) {
+// packetReceived notes a packet whose chunks were all taken. An rtt of 0 is not known.
+func (s *ackState) packetReceived(now instant, pn packetNumber, eliciting, urgent bool, rtt time.Duration) {
 	inOrder := pn == s.next
 	s.received.add(pn, pn+1)
 	if pn >= s.next {
@@ -40,11 +61,17 @@ func (s *ackState) packetReceived(now instant, pn packetNumber, eliciting, urgen
 		return
 	}
 	s.waiting++
-	if !inOrder || urgent || s.waiting >= ackEvery {
+	if rtt > 0 {
+		s.adapt(now, rtt)
+	}
+	if !inOrder || urgent || s.waiting >= max(s.every, ackEvery) {
 		s.immediate = true
 	}
 	if s.by == 0 {
 		s.by = now.add(s.maxDelay)
+	}
+	if s.waiting == ackEvery {
+		s.by = min(s.by, now.add(batchDelay))
 	}
 }
 

@@ -197,6 +197,7 @@ func New(now time.Time, c *Config) *Assoc {
 	if !c.MessagesOnly {
 		a.newStream(0)
 	}
+	a.pingDue = true // for a sample of the RTT, also where nothing else is sent
 	return a
 }
 
@@ -348,7 +349,7 @@ func (a *Assoc) Receive(now time.Time, datagram []byte) {
 	case err != nil:
 		a.fail(t, err)
 	case a.life == stateOpen:
-		a.acks.packetReceived(t, pn, eliciting, urgent)
+		a.acks.packetReceived(t, pn, eliciting, urgent, a.rtt.known())
 	}
 }
 

@@ -15,6 +15,7 @@ type pacer struct {
 	tokens float64 // bytes that may go at the time last; negative after a packet larger than the burst
 	last   instant
 	burst  float64 // most tokens
+	until  instant // nothing goes before: what next has said last
 }
 
 func (p *pacer) init(now instant) {
@@ -61,6 +62,10 @@ func (p *pacer) next(now instant, size int) instant {
 	if p.rate == 0 {
 		return 0
 	}
+	if now < p.until { // packets that may go meanwhile wait to go together
+		return p.until
+	}
+	p.until = 0
 	p.advance(now)
 	need := min(float64(size), p.burst) - p.tokens
 	if need <= 0 {
@@ -74,5 +79,9 @@ func (p *pacer) next(now instant, size int) instant {
 		wait = float64(time.Hour)
 	}
 	// The bucket may have been advanced beyond a clock that went back.
-	return max(p.last, now).add(time.Duration(wait) + 1)
+	at := max(p.last, now).add(time.Duration(wait) + 1)
+	if wait < float64(pacerTick)*2 {
+		p.until = at
+	}
+	return at
 }

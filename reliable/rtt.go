@@ -31,6 +31,14 @@ func (r *rttState) sample(d, delay time.Duration) {
 	r.smoothed = (7*r.smoothed + d) / 8
 }
 
+// known returns the smoothed RTT, 0 if it is a guess.
+func (r *rttState) known() time.Duration {
+	if !r.sampled {
+		return 0
+	}
+	return r.smoothed
+}
+
 // pto is the probe timeout without backoff. RFC 9002 §6.2.1.
 func (r *rttState) pto(delay time.Duration) time.Duration {
 	return max(minPTO, r.smoothed+max(4*r.variance, timerGranularity)+delay)
