@@ -228,6 +228,76 @@ func TestReplay(t *testing.T) {
 	})
 }
 
+// TestReplayYounger: a client is remembered as long as its youngest cookie is good, not
+// only its first one. Trap S1.
+func TestReplayYounger(t *testing.T) {
+	bubble(t, clean, testConfig(), func(t *testing.T, d *duo) {
+		d.b.Listen()
+		w := &wire{d.ha.ListenPacket(0), d.b.LocalAddr()}
+		defer w.pc.Close()
+		w.send(w.cookie(t, newClientMachine(t, 1, true)))
+		w.recv()
+		s, err := d.b.Accept(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(handshake.CookieLifetime - 5*time.Second)
+		younger := w.cookie(t, newClientMachine(t, 1, true))
+		w.send(younger)
+		s.CloseWithError(framing.CodeInternal, "")
+		time.Sleep(handshake.CookieLifetime - 5*time.Second)
+		for w.recv() != nil {
+		}
+		w.send(younger)
+		time.Sleep(time.Second)
+		if n := d.b.Stats().Associations; n != 0 {
+			t.Errorf("%d associations from a replayed HELLO", n)
+		}
+		time.Sleep(2 * handshake.CookieLifetime)
+		w.send(w.cookie(t, newClientMachine(t, 2, true)))
+		w.recv()
+		d.b.mu.Lock()
+		if n := len(d.b.clients.all); n != 1 || len(d.b.clients.order) != 1 {
+			t.Errorf("%d clients are remembered, %d in order", n, len(d.b.clients.order))
+		}
+		d.b.mu.Unlock()
+	})
+}
+
+// TestRetryOnce: the parts of a HELLO whose cookie is not good any more are answered by
+// one retry.
+func TestRetryOnce(t *testing.T) {
+	bubble(t, clean, testConfig(), func(t *testing.T, d *duo) {
+		d.b.Listen()
+		w := &wire{d.ha.ListenPacket(0), d.b.LocalAddr()}
+		defer w.pc.Close()
+		p := handshake.DatagramParams{SourceID: handshake.ConnID{1, 2, 3}}
+		for i := range 500 {
+			p.Header.Add("key "+strconv.Itoa(i), "value")
+		}
+		m, err := handshake.NewDatagramClient(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.cookie(t, m)
+		parts := m.AppendHello(nil)
+		if len(parts) < 3 {
+			t.Fatal(len(parts), "parts")
+		}
+		time.Sleep(handshake.CookieLifetime)
+		for _, b := range parts {
+			w.send(b)
+		}
+		n := 0
+		for w.recv() != nil {
+			n++
+		}
+		if n != 1 {
+			t.Errorf("%d retries for %d parts", n, len(parts))
+		}
+	})
+}
+
 // TestHalfOpen: the oldest is given up. Trap S2.
 func TestHalfOpen(t *testing.T) {
 	cfg := testConfig()

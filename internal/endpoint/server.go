@@ -33,6 +33,8 @@ type client struct {
 	addr   udpio.Addr
 	local  udpio.Local
 	born   time.Time
+	seen   time.Time     // when a good cookie came last; Endpoint.mu guards it
+	due    time.Time     // what order is by: not after seen, but for those just put back
 	rtt    time.Duration // about
 	stream bool          // has a place in the backlog
 	ctx    context.Context
@@ -49,7 +51,7 @@ type client struct {
 type clientSet struct {
 	all      map[clientKey]*client
 	sessions map[*Session]*client
-	order    []*client // by age
+	order    []*client // by due
 	half     []*client // by age; some have an answer by now
 	halfOpen int       // how many in half have none
 }
@@ -61,13 +63,21 @@ func (cs *clientSet) init() {
 
 // expire forgets clients whose cookies are too old.
 func (cs *clientSet) expire(now time.Time, timeout time.Duration) {
-	n := 0
-	for n < len(cs.order) && (now.Sub(cs.order[n].born) > handshake.CookieLifetime || len(cs.order)-n >= maxClients) {
-		cs.forget(cs.order[n])
-		cs.order[n] = nil
-		n++
+	for len(cs.order) > 0 {
+		c := cs.order[0]
+		full := len(cs.order) >= maxClients
+		if !full && now.Sub(c.due) <= handshake.CookieLifetime {
+			break
+		}
+		cs.order[0] = nil
+		cs.order = cs.order[1:]
+		if full || now.Sub(c.seen) > handshake.CookieLifetime || cs.all[c.key] != c {
+			cs.forget(c)
+		} else { // a younger cookie of it may come again
+			c.due = now
+			cs.order = append(cs.order, c)
+		}
 	}
-	cs.order = cs.order[n:]
 	for len(cs.half) > 0 && (!cs.half[0].half || timeout > 0 && now.Sub(cs.half[0].born) > timeout) {
 		cs.popHalf()
 	}
@@ -130,6 +140,9 @@ func (r *reader) hello(b []byte, p *udpio.Packet) {
 		if h.Cookie != nil {
 			e.stats.badCookies.Add(1)
 		}
+		if !h.WantsAnswer() {
+			return // one retry for all parts
+		}
 		r.scratch = e.cookies.Append(r.scratch, r.now, r.scratch[:n], h.SourceID)
 		m := len(r.scratch)
 		r.scratch = handshake.AppendRetry(r.scratch, h.SourceID, r.scratch[n:m])
@@ -171,6 +184,7 @@ func (e *Endpoint) client(now time.Time, h *handshake.DatagramHello, p *udpio.Pa
 	cs.expire(now, e.cfg.HandshakeTimeout)
 	key := clientKey{p.Addr.AddrPort, h.SourceID}
 	if c := cs.all[key]; c != nil {
+		c.seen = now
 		return c
 	}
 	if e.closed || e.failed != nil {
@@ -180,7 +194,7 @@ func (e *Endpoint) client(now time.Time, h *handshake.DatagramHello, p *udpio.Pa
 		e.stats.overloaded.Add(1)
 		cs.popHalf()
 	}
-	c := &client{key: key, addr: p.Addr, local: p.Local, born: now, half: true, m: new(handshake.DatagramServer)}
+	c := &client{key: key, addr: p.Addr, local: p.Local, born: now, seen: now, due: now, half: true, m: new(handshake.DatagramServer)}
 	c.ctx, c.cancel = context.WithCancel(e.ctx)
 	if len(h.Cookie) >= 8 {
 		// A cookie begins with the time at which it was made.
