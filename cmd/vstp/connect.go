@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,8 +31,15 @@ func (f *netFlags) listen(ctx context.Context, config *vstp.Config, addr string)
 
 // describe names how a connection runs: "tcp+tls to 192.0.2.1:6969".
 func describe(c *vstp.Conn) string {
-	st := c.ConnectionState()
-	return fmt.Sprintf("%s to %s", st.Carrier, c.RemoteAddr())
+	return fmt.Sprintf("%s to %s", networkOf(c.ConnectionState()), c.RemoteAddr())
+}
+
+// networkOf names a connection's network as --network does, and TLS.
+func networkOf(st vstp.ConnectionState) string {
+	if st.TLS != nil {
+		return st.Network + "+tls"
+	}
+	return st.Network
 }
 
 // abort ends a connection in a way that its peer cannot take for a regular end.
@@ -103,10 +112,11 @@ func (l *acceptLoop) run(ctx context.Context, ln net.Listener) error {
 	case <-timer.C:
 	}
 	mu.Lock()
-	for c := range open {
-		abort(c, "shutting down")
-	}
+	left := slices.Collect(maps.Keys(open))
 	mu.Unlock()
+	for _, c := range left {
+		wg.Go(func() { abort(c, "shutting down") }) // which can take as long as Linger
+	}
 	<-done
 	return cause
 }

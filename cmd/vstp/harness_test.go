@@ -170,8 +170,11 @@ func certs(t testing.TB) (ca, cert, key string) {
 
 // onSites runs a test on every network and with TLS.
 func onSites(t *testing.T, test func(t *testing.T, s site)) {
-	for _, network := range []string{"tcp", "unix"} {
+	for _, network := range []string{"tcp", "unix", "rudp"} {
 		for _, tls := range []bool{false, true} {
+			if tls && network == "rudp" {
+				continue
+			}
 			t.Run(fmt.Sprintf("%s,tls=%v", network, tls), func(t *testing.T) {
 				s := site{network: network, listen: "127.0.0.1:0"}
 				if network == "unix" {

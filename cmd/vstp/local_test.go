@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -46,6 +47,20 @@ func TestUsageErrors(t *testing.T) {
 		{"ping a --header \x01=v", "--header"},
 		{"ping a --cert " + cert, "belong together"},
 		{"ping a -q -v", "exclude"},
+		{"ping a --keepalive -1s", "negative"},
+		{"ping a --network rudp --tls", "no TLS on rudp yet: use --network tcp"},
+		{"ping a --network udp --insecure", "no TLS on udp yet"},
+		{"ping a --network rudp --compress", "use --network tcp"},
+		{"ping a --network rudp --congestion reno", "bbr or cubic"},
+		{"ping a --congestion cubic", "rudp"},
+		{"get --network udp host/x", "--network rudp has both"},
+		{"put --network udp4 . host/x", "--network rudp4 has both"},
+		{"pipe --network udp host", "--network rudp"},
+		{"pipe -l --network udp :0", "--network rudp"},
+		{"proxy --network udp --listen vstp://:0 --to tcp://h:1", "--network rudp"},
+		{"proxy --network rudp --listen vstp+tls://:0 --to tcp://h:1", "no TLS on rudp"},
+		{"proxy --network rudp --listen tcp://:0 --to vstp+tls://h:1", "no TLS on rudp"},
+		{"serve . --network rudp --cert c --key k", "no TLS on rudp"},
 		{"serve", "missing argument"},
 		{"serve . --tls", "--cert and --key"},
 		{"serve . --client-ca " + ca, "--cert and --key"},
@@ -83,6 +98,31 @@ func TestUsageErrors(t *testing.T) {
 	}
 }
 
+// Without the flag the times are the library's own on datagrams.
+func TestKeepAliveFlag(t *testing.T) {
+	for _, tt := range []struct {
+		value           string
+		datagrams       bool
+		keepAlive, idle time.Duration
+	}{
+		{"", false, 30 * time.Second, 120 * time.Second},
+		{"", true, 0, 0},
+		{"2s", false, 2 * time.Second, 8 * time.Second},
+		{"2s", true, 2 * time.Second, 8 * time.Second},
+		{"0", false, -1, -1},
+		{"0s", true, -1, -1},
+	} {
+		var k keepAliveFlag
+		if tt.value != "" {
+			require.NoError(t, k.Set(tt.value))
+		}
+		var c vstp.Config
+		k.apply(&c, tt.datagrams)
+		require.Equal(t, tt.keepAlive, c.KeepAlive, tt)
+		require.Equal(t, tt.idle, c.IdleTimeout, tt)
+	}
+}
+
 func TestFailures(t *testing.T) {
 	dir := t.TempDir()
 	_, cert, key := certs(t)
@@ -90,6 +130,7 @@ func TestFailures(t *testing.T) {
 		{"serve " + dir + "/none", "no such file"},
 		{"serve " + cert, "not a directory"},
 		{"serve . --listen 127.0.0.1:99999", "port"},
+		{"serve . --network rudp --listen 127.0.0.1:99999", "port"},
 		{"serve . --network bogus --listen :0", "unknown network bogus"},
 		{"ping --network bogus a", "unknown network bogus"},
 		{"ping --ca " + dir + "/none a", "no such file"},

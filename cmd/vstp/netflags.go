@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -16,11 +17,16 @@ import (
 // idleFactor is how many keep-alive intervals without any sign end a connection.
 const idleFactor = 4
 
+// defaultKeepAlive is the keep-alive interval on streams. On datagrams the library's
+// own defaults hold.
+const defaultKeepAlive = 30 * time.Second
+
 // netFlags are the flags of commands that dial or listen.
 type netFlags struct {
 	*options
 
 	network    string
+	roles      role
 	tls        bool
 	cert, key  string
 	ca         string
@@ -30,7 +36,8 @@ type netFlags struct {
 	checksum   string
 	compress   bool
 	timeout    time.Duration
-	keepAlive  time.Duration
+	keepAlive  keepAliveFlag
+	congestion string
 	headers    []string
 }
 
@@ -40,14 +47,66 @@ type role uint8
 const (
 	dials role = 1 << iota
 	listens
+	talks // messages too, so "udp" is a network for it
 )
 
+// isMessages reports whether the network has messages and no byte stream.
+func (f *netFlags) isMessages() bool {
+	return f.network == "udp" || f.network == "udp4" || f.network == "udp6"
+}
+
+// isDatagrams reports whether the network is one on UDP.
+func (f *netFlags) isDatagrams() bool {
+	return f.isMessages() || strings.HasPrefix(f.network, "rudp")
+}
+
+// A keepAliveFlag is a time, or what is best for the network if the flag is not given.
+type keepAliveFlag struct {
+	interval time.Duration
+	set      bool
+}
+
+func (k *keepAliveFlag) Set(s string) error {
+	d, err := time.ParseDuration(s)
+	if err == nil && d < 0 {
+		err = errors.New("it cannot be negative")
+	}
+	k.interval, k.set = d, err == nil
+	return err
+}
+
+func (k *keepAliveFlag) Type() string { return "duration" }
+
+func (k *keepAliveFlag) String() string {
+	if !k.set {
+		return ""
+	}
+	return k.interval.String()
+}
+
+// apply sets the times of c. Zero means never on streams, and a default on datagrams.
+func (k *keepAliveFlag) apply(c *vstp.Config, datagrams bool) {
+	switch {
+	case !k.set && datagrams:
+	case !k.set:
+		c.KeepAlive, c.IdleTimeout = defaultKeepAlive, idleFactor*defaultKeepAlive
+	case k.interval > 0:
+		c.KeepAlive, c.IdleTimeout = k.interval, idleFactor*k.interval
+	default:
+		c.KeepAlive, c.IdleTimeout = -1, -1
+	}
+}
+
 func addNetFlags(cmd *cobra.Command, o *options, r role) *netFlags {
-	f := &netFlags{options: o}
+	f := &netFlags{options: o, roles: r}
 	fs := cmd.Flags()
 	fs.SortFlags = false
-	fs.StringVar(&f.network, "network", "tcp", "network by name, as in Go: tcp, tcp4, tcp6 or unix")
-	fs.BoolVar(&f.tls, "tls", false, "TLS 1.3; implied by the flags below that need it")
+	networks := "tcp, tcp4, tcp6, unix, or rudp, rudp4, rudp6 (a reliable stream over UDP)"
+	if r&talks != 0 {
+		networks += ", or udp, udp4, udp6 (messages)"
+	}
+	fs.StringVar(&f.network, "network", "tcp", "network by `name`: "+networks)
+	fs.BoolVar(&f.tls, "tls", false, "TLS 1.3; implied by the flags below that need it; not on UDP")
 	fs.StringVar(&f.cert, "cert", "", "own certificate, a PEM `file`")
 	fs.StringVar(&f.key, "key", "", "its private key, a PEM `file`")
 	if r&dials != 0 {
@@ -59,10 +118,11 @@ func addNetFlags(cmd *cobra.Command, o *options, r role) *netFlags {
 		fs.StringVar(&f.clientCA, "client-ca", "", "demand client certificates of the authorities in this PEM `file`")
 	}
 	fs.StringVar(&f.checksum, "checksum", "auto", "CRC32 of every frame: auto (on without TLS), on, off")
-	fs.BoolVar(&f.compress, "compress", false, "zstd, if the other side has the flag too")
+	fs.BoolVar(&f.compress, "compress", false, "zstd, if the other side has the flag too; not on UDP")
+	fs.StringVar(&f.congestion, "congestion", "", "on UDP, congestion `control`: bbr (if not given) or cubic")
 	fs.DurationVar(&f.timeout, "timeout", 10*time.Second, "for dialing and the handshake")
-	fs.DurationVar(&f.keepAlive, "keepalive", 30*time.Second,
-		fmt.Sprintf("ask a silent peer for a sign of life after this; give up after %d times as long; 0 for never", idleFactor))
+	fs.Var(&f.keepAlive, "keepalive", fmt.Sprintf("ask a silent peer for a sign of life after this; give up after %d times as long; 0 for never"+
+		" (if not given, %v, and %v on UDP)", idleFactor, defaultKeepAlive, vstp.DefaultKeepAlive))
 	fs.StringArrayVar(&f.headers, "header", nil, "metadata `key=value` for the handshake; repeatable")
 	return f
 }
@@ -79,12 +139,16 @@ func (f *netFlags) config(log io.Writer) (*vstp.Config, error) {
 	if f.quiet && f.verbose {
 		return nil, usagef("--quiet and --verbose exclude each other")
 	}
-	c := &vstp.Config{HandshakeTimeout: f.timeout, KeepAlive: f.keepAlive, Logger: f.logger(log)}
+	c := &vstp.Config{HandshakeTimeout: f.timeout, Logger: f.logger(log)}
 	if f.timeout <= 0 {
 		return nil, usagef("--timeout must be positive")
 	}
-	if f.keepAlive > 0 {
-		c.IdleTimeout = idleFactor * f.keepAlive
+	if err := f.checkNetwork(); err != nil {
+		return nil, err
+	}
+	f.keepAlive.apply(c, f.isDatagrams())
+	if f.congestion == "cubic" {
+		c.CongestionControl = vstp.CUBIC
 	}
 	switch f.checksum {
 	case "auto":
@@ -114,11 +178,38 @@ func (f *netFlags) config(log io.Writer) (*vstp.Config, error) {
 	return c, nil
 }
 
+// checkNetwork refuses flags that mean nothing on the network.
+func (f *netFlags) checkNetwork() error {
+	switch {
+	case f.isMessages() && f.roles&talks == 0:
+		return usagef("--network %s has messages only, and this needs a byte stream: --network r%s has both", f.network, f.network)
+	case f.congestion != "" && f.congestion != "bbr" && f.congestion != "cubic":
+		return usagef("--congestion is bbr or cubic, not %q", f.congestion)
+	case f.congestion != "" && !f.isDatagrams():
+		return usagef("--congestion is for networks on UDP such as rudp; on %s the system decides", f.network)
+	case f.compress && f.isDatagrams():
+		return usagef("--compress does not work on %s: compress before, or use --network tcp", f.network)
+	}
+	return nil
+}
+
+// checkTLS refuses TLS where there is none.
+func (f *netFlags) checkTLS(useTLS bool) error {
+	if useTLS && f.isDatagrams() {
+		return usagef("there is no TLS on %s yet: use --network tcp, or leave --tls and the flags for certificates away "+
+			"where everybody on the way may read", f.network)
+	}
+	return nil
+}
+
 // client returns the configuration for dialing.
 func (f *netFlags) client(log io.Writer) (*vstp.Config, error) { return f.clientTLS(log, f.usesTLS()) }
 
 func (f *netFlags) clientTLS(log io.Writer, useTLS bool) (*vstp.Config, error) {
 	c, err := f.config(log)
+	if err == nil {
+		err = f.checkTLS(useTLS)
+	}
 	if err != nil || !useTLS {
 		return c, err
 	}
@@ -140,6 +231,9 @@ func (f *netFlags) server(log io.Writer) (*vstp.Config, error) { return f.server
 
 func (f *netFlags) serverTLS(log io.Writer, useTLS bool) (*vstp.Config, error) {
 	c, err := f.config(log)
+	if err == nil {
+		err = f.checkTLS(useTLS)
+	}
 	if err != nil || !useTLS {
 		return c, err
 	}

@@ -51,7 +51,7 @@ Ctrl-C ends it with the summary. It fails if an answer is missing.`,
 			return err
 		},
 	}
-	f = addNetFlags(cmd, o, dials)
+	f = addNetFlags(cmd, o, dials|talks)
 	cmd.Flags().IntVarP(&count, "count", "c", 0, "stop after so many; 0 goes on until interrupted")
 	cmd.Flags().DurationVarP(&interval, "interval", "i", time.Second, "time from one to the next")
 	return cmd

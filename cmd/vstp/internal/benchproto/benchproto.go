@@ -110,7 +110,7 @@ func send(ctx context.Context, c Conn, v any) error {
 	if err != nil {
 		return err
 	}
-	return c.SendMessage(ctx, &vstp.Message{Payload: b})
+	return c.SendMessage(ctx, &vstp.Message{Payload: b, Ordered: true})
 }
 
 func receive(ctx context.Context, c Conn, v any) error {

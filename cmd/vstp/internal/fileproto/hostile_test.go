@@ -28,7 +28,7 @@ func (s *script) content(b []byte)      { s.c.Write(b) }
 
 // raw sends a payload that is no JSON of ours.
 func (s *script) raw(op, payload string) {
-	s.c.SendMessage(ctx, &vstp.Message{Header: vstp.Header{{Key: opKey, Value: op}}, Payload: []byte(payload)})
+	s.c.SendMessage(ctx, &vstp.Message{Header: vstp.Header{{Key: opKey, Value: op}}, Payload: []byte(payload), Ordered: true})
 }
 
 func newScript(c *fakeConn) *script { return &script{newPeer(c, time.Second), c} }

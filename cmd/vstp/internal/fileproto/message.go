@@ -198,7 +198,9 @@ func (p peer) send(ctx context.Context, op string, b body) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.stall)
 	defer cancel()
-	return p.SendMessage(ctx, &vstp.Message{Header: vstp.Header{{Key: opKey, Value: op}}, Payload: payload})
+	// Ordered is what every message is on streams; on datagrams they would overtake
+	// each other without it.
+	return p.SendMessage(ctx, &vstp.Message{Header: vstp.Header{{Key: opKey, Value: op}}, Payload: payload, Ordered: true})
 }
 
 // receive returns the next message. It waits no longer than wait.
