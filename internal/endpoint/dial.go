@@ -27,7 +27,7 @@ type dialing struct {
 	limit    time.Time // when it is given up; zero for never
 	sent     time.Time // HELLO as it is now, for the first time; zero if it was repeated
 	early    [][]byte  // packets that have overtaken WELCOME
-	queue    []*reliable.Outgoing
+	queue    []waiting
 	queued   int       // bytes in queue
 	patience time.Time // until then messages wait for room in queue; zero when that is over
 }

@@ -34,6 +34,12 @@ type sendOp struct {
 	settled waitq
 }
 
+// A waiting message is one that is kept for the end of a handshake.
+type waiting struct {
+	out *reliable.Outgoing
+	end time.Time // of its lifetime; zero for none
+}
+
 // errStale says that a shared session had ended before it was given a message.
 var errStale = errors.New("endpoint: the association has ended")
 
@@ -86,6 +92,10 @@ func (s *Session) sendMessage(ctx context.Context, dl *deadline, m *session.Mess
 	if err != nil {
 		return err
 	}
+	var end time.Time // of the message's lifetime, which runs while it waits here
+	if out.Lifetime > 0 {
+		end = time.Now().Add(out.Lifetime)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.shared && (s.closed || s.ended != nil && s.eng != nil) {
@@ -95,8 +105,11 @@ func (s *Session) sendMessage(ctx context.Context, dl *deadline, m *session.Mess
 		if err := s.sendable(ctx, dl); err != nil {
 			return err
 		}
+		if !outlives(out, end, time.Now()) {
+			return session.ErrExpired
+		}
 		if s.eng == nil {
-			queued, err := s.queue(ctx, dl, out, wait)
+			queued, err := s.queue(ctx, out, end, wait)
 			if queued || err != nil {
 				return err
 			}
@@ -116,7 +129,7 @@ func (s *Session) sendMessage(ctx context.Context, dl *deadline, m *session.Mess
 			return s.awaitSettled(now, ctx, dl, out)
 		case reliable.ErrFull:
 			s.flush(now)
-			s.room.waitOrRead(&s.mu, doneOf(ctx), s.ep)
+			s.waitForRoom(ctx, end)
 		default:
 			if s.ended != nil {
 				return s.writeError()
@@ -148,7 +161,7 @@ func (s *Session) messageSent(now time.Time, out *reliable.Outgoing) {
 
 // queue keeps a message for the end of the handshake, or waits for that if the sender
 // waits anyway. It reports whether the message is dealt with.
-func (s *Session) queue(ctx context.Context, dl *deadline, out *reliable.Outgoing, wait bool) (bool, error) {
+func (s *Session) queue(ctx context.Context, out *reliable.Outgoing, end time.Time, wait bool) (bool, error) {
 	d := s.dial
 	if d == nil {
 		return false, nil // it has just ended
@@ -158,7 +171,7 @@ func (s *Session) queue(ctx context.Context, dl *deadline, out *reliable.Outgoin
 	}
 	size := len(out.Header) + len(out.Payload)
 	if !wait && len(d.queue) < maxQueued && d.queued+size <= maxQueuedBytes {
-		d.queue = append(d.queue, out)
+		d.queue = append(d.queue, waiting{out, end})
 		d.queued += size
 		return true, nil
 	}
@@ -166,18 +179,41 @@ func (s *Session) queue(ctx context.Context, dl *deadline, out *reliable.Outgoin
 		s.ep.stats.dropped.Add(1)
 		return true, nil
 	}
-	s.room.waitOrRead(&s.mu, doneOf(ctx), s.ep)
+	s.waitForRoom(ctx, end)
 	return false, nil
 }
 
+// waitForRoom waits until a message may be taken, or its lifetime ends, if it has one.
+func (s *Session) waitForRoom(ctx context.Context, end time.Time) {
+	if !end.IsZero() {
+		t := time.AfterFunc(time.Until(end), func() {
+			s.mu.Lock()
+			s.room.wake()
+			s.mu.Unlock()
+		})
+		defer t.Stop()
+	}
+	s.room.waitOrRead(&s.mu, doneOf(ctx), s.ep)
+}
+
+// outlives gives out what is left of its lifetime at now, and reports whether anything
+// is.
+func outlives(out *reliable.Outgoing, end, now time.Time) bool {
+	if end.IsZero() {
+		return true
+	}
+	out.Lifetime = end.Sub(now)
+	return out.Lifetime > 0
+}
+
 // sendQueued sends what has waited for the handshake. Session.mu is held.
-func (s *Session) sendQueued(now time.Time, queue []*reliable.Outgoing) {
-	for _, out := range queue {
-		if err := s.eng.SendMessage(now, out); err != nil {
+func (s *Session) sendQueued(now time.Time, queue []waiting) {
+	for _, w := range queue {
+		if !outlives(w.out, w.end, now) || s.eng.SendMessage(now, w.out) != nil {
 			s.ep.stats.dropped.Add(1)
 			continue
 		}
-		s.messageSent(now, out)
+		s.messageSent(now, w.out)
 	}
 }
 
