@@ -354,7 +354,10 @@ func (a *Assoc) restAt() instant {
 // rest gives memory back that only a busy association needs.
 func (a *Assoc) rest() {
 	a.loss.sent.release()
-	a.pool.free = nil
+	a.pool = blockPool{}
+	for _, s := range a.streams {
+		s.in.busy = false
+	}
 	a.loss.late, a.loss.lateNext = nil, 0
 	a.loss.acked, a.loss.lost, a.loss.ranges = nil, nil, nil
 	if len(a.events) == a.eventHead {

@@ -6,10 +6,30 @@ const (
 	blockLen      = 32 << 10
 	minBlockLen   = 1 << 10
 	maxFreeBlocks = 64 // of full size that an association keeps for later
+
+	// A receive buffer that holds little is made of small blocks: most associations
+	// never hold more than a request.
+	smallBlockLen  = 2 << 10
+	maxSmallBlocks = 8
 )
 
-// A blockPool keeps blocks of full size.
-type blockPool struct{ free [][]byte }
+// A blockPool keeps blocks of full size, and one small one.
+type blockPool struct {
+	free  [][]byte
+	small []byte
+}
+
+// sized returns a block of n bytes, which is one of both sizes.
+func (p *blockPool) sized(n int) []byte {
+	if n == blockLen {
+		return p.get()
+	}
+	if b := p.small; b != nil {
+		p.small = nil
+		return b
+	}
+	return make([]byte, smallBlockLen)
+}
 
 func (p *blockPool) get() []byte {
 	if n := len(p.free); n > 0 {
@@ -22,8 +42,11 @@ func (p *blockPool) get() []byte {
 }
 
 func (p *blockPool) put(b []byte) {
-	if cap(b) == blockLen && len(p.free) < maxFreeBlocks {
+	switch {
+	case cap(b) == blockLen && len(p.free) < maxFreeBlocks:
 		p.free = append(p.free, b[:blockLen])
+	case cap(b) == smallBlockLen:
+		p.small = b[:smallBlockLen]
 	}
 }
 
@@ -118,6 +141,8 @@ func (s *sendBuffer) release(pool *blockPool, off int64) {
 // each other, those that nothing has come for are nil.
 type recvBuffer struct {
 	blocks  [][]byte
+	size    int64          // of each block
+	busy    bool           // has held more than small blocks take, since the last rest
 	off     int64          // offset of blocks[0]
 	read    int64          // of the next byte for the application
 	have    spanSet[int64] // what has come, from read on
@@ -148,21 +173,43 @@ func (r *recvBuffer) write(pool *blockPool, off int64, p []byte) bool {
 	}
 	if len(r.have) == 0 && len(r.blocks) == 0 {
 		r.off = r.read
+		r.size = smallBlockLen
+		if r.busy {
+			r.size = blockLen
+		}
+	}
+	if r.size == smallBlockLen && end-r.off > smallBlockLen*maxSmallBlocks {
+		r.enlarge(pool)
 	}
 	r.have.add(off, end)
 	r.highest = max(r.highest, end)
 	for len(p) > 0 {
-		i, at := int((off-r.off)/blockLen), int((off-r.off)%blockLen)
+		i, at := int((off-r.off)/r.size), int((off-r.off)%r.size)
 		for i >= len(r.blocks) {
 			r.blocks = append(r.blocks, nil)
 		}
 		if r.blocks[i] == nil {
-			r.blocks[i] = pool.get()
+			r.blocks[i] = pool.sized(int(r.size))
 		}
 		n := copy(r.blocks[i][at:], p)
 		off, p = off+int64(n), p[n:]
 	}
 	return true
+}
+
+// enlarge moves what is in small blocks to one of full size.
+func (r *recvBuffer) enlarge(pool *blockPool) {
+	r.size, r.busy = blockLen, true
+	if len(r.blocks) == 0 {
+		return
+	}
+	big := pool.get()
+	for i, b := range r.blocks {
+		copy(big[i*smallBlockLen:], b)
+		pool.put(b)
+		r.blocks[i] = nil
+	}
+	r.blocks = append(r.blocks[:0], big)
 }
 
 // peek returns the next bytes, as many as lie in one piece. They are valid until
@@ -173,7 +220,7 @@ func (r *recvBuffer) peek() []byte {
 		return nil
 	}
 	at := int(r.read - r.off)
-	return r.blocks[0][at:min(at+n, blockLen)]
+	return r.blocks[0][at:min(at+n, int(r.size))]
 }
 
 // skip drops the next n bytes, which peek has shown.
@@ -184,12 +231,12 @@ func (r *recvBuffer) skip(pool *blockPool, n int) {
 		r.drop(pool)
 		return
 	}
-	if r.read-r.off >= blockLen {
+	if r.read-r.off >= r.size {
 		pool.put(r.blocks[0])
 		m := copy(r.blocks, r.blocks[1:])
 		r.blocks[m] = nil
 		r.blocks = r.blocks[:m]
-		r.off += blockLen
+		r.off += r.size
 	}
 }
 
