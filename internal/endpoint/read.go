@@ -12,7 +12,7 @@ import (
 
 const (
 	// readBatch is how many packets are asked of the socket at a time.
-	readBatch = 32
+	readBatch = 16
 
 	// maxEarly is how many packets are kept that come before their WELCOME.
 	maxEarly = 8
