@@ -111,7 +111,7 @@ type Config struct {
 	// to it as it is, of any other error it learns nothing. A client gets the
 	// refusal as a *RefusedError from Dial. The context ends with the handshake
 	// timeout. Peers that send no HELLO (the crate) are shown too, with
-	// HelloInfo.Legacy set.
+	// HelloInfo.Legacy set; but not on datagrams, where there is nothing to accept.
 	VerifyHello func(ctx context.Context, hello *HelloInfo) (Header, error)
 
 	// Legacy makes a client begin as the original Rust crate does: no HELLO, no

@@ -45,6 +45,9 @@ func (d *Dialer) dialDatagram(ctx context.Context, nd *net.Dialer, network, addr
 	if err != nil {
 		return nil, opError(net.UDPAddrFromAddrPort(addrs[0]), publicError(err))
 	}
+	if config.Legacy {
+		return newConn(&legacyMessages{e: e, to: udpio.Addr{AddrPort: addrs[0]}}, network), nil // nobody to ask
+	}
 	dial := e.DialStream
 	if kindOf(network) == messageNetwork {
 		dial = e.DialMessages

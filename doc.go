@@ -7,6 +7,12 @@
 //
 //	tr := &http.Transport{DialContext: (&vstp.Dialer{}).DialContext}
 //
+// # Networks
+//
+//	tcp, tcp4, tcp6, unix   Dial, Listen        a byte stream on one of the operating system
+//	rudp, rudp4, rudp6      Dial, Listen        a reliable byte stream on UDP
+//	udp, udp4, udp6         Dial, ListenPacket  messages of any size on UDP
+//
 // # Usage
 //
 // [Dial], [Listen], [Dialer] and [ListenConfig] are shaped like those of package
@@ -14,10 +20,18 @@
 // wrapping a net.Conn or a net.Listener that the caller has. A [Config] holds the
 // options; nil is fine. With Config.TLS everything runs inside TLS 1.3.
 //
+// A [PacketConn] is a net.PacketConn of which each packet is a message of up to
+// Config.MaxMessageSize bytes: what does not fit one datagram is split, and what of it is
+// lost is repeated. [PacketConn.SendMessage] adds metadata and says when and how hard to
+// try: RequireAck, Repair, Ordered, Priority, Lifetime. [NewPacketConn] takes any
+// net.PacketConn, and byte streams can share it: [PacketConn.DialStream],
+// [PacketConn.ListenStream].
+//
 // A [Conn] is a net.Conn. Beside its byte stream it carries messages with metadata:
-// [Conn.SendMessage] and [Conn.ReceiveMessage], or [Listener.Serve] for a server
-// that is a function. Metadata of the connection itself travels with the handshake
-// (Config.Header), where a server can refuse a client (Config.VerifyHello).
+// [Conn.SendMessage] and [Conn.ReceiveMessage], or [Listener.Serve] and
+// [PacketConn.Serve] for a server that is a function. Metadata of the connection itself
+// travels with the handshake (Config.Header), where a server can refuse a client
+// (Config.VerifyHello).
 //
 // # Guarantees
 //
@@ -27,17 +41,21 @@
 //     that ends otherwise is io.ErrUnexpectedEOF: truncation is visible.
 //   - What Write accepted before Close arrives, and Close ends in bounded time.
 //   - A message arrives whole and verified or not at all. SendMessage with RequireAck
-//     returns nil only when the peer's end has queued it for its application.
+//     returns nil only when the peer's end has queued it for its application, once.
+//   - On datagrams, a peer that has not shown that it can receive at its address makes
+//     this package keep nothing, and send no more than it was sent.
 //   - Accept returns connections, never one client's failure.
-//   - A connection without work has no goroutine, and Read and Write do not allocate.
+//   - A connection without work has no goroutine, but for the one that reads each UDP
+//     socket, and Read and Write do not allocate.
 //   - Peers of the original Rust crate are recognised and served.
 //
 // # Limitations
 //
-// The networks are "tcp", "tcp4", "tcp6" and "unix". One carrier is one TCP
-// connection: what is lost on it delays what comes after. A side that never reads
-// (Read, ReceiveMessage, Ping, waiting for an ACK) does not notice what its peer
-// says, except for PINGs while an idle timeout is agreed upon.
+// There is no TLS on datagrams yet; Config.TLS is refused there. On streams, one carrier
+// is one TCP connection: what is lost on it delays what comes after; and a side that
+// never reads (Read, ReceiveMessage, Ping, waiting for an ACK) does not notice what its
+// peer says, except for PINGs while an idle timeout is agreed upon. Neither is so on
+// datagrams. Their peers keep the address that they began with.
 //
 // # Security
 //

@@ -236,6 +236,7 @@ func TestHTTPCancel(t *testing.T) {
 func TestHTTPShutdown(t *testing.T) {
 	eachTransport(t, func(t *testing.T, tr transport) {
 		started, release := make(chan struct{}), make(chan struct{})
+		tr.config.HandshakeTimeout = time.Second // on datagrams nobody says that nobody is there
 		s := newSite(t, tr, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			close(started)
 			<-release
@@ -387,6 +388,7 @@ func TestHTTPFiles(t *testing.T) {
 // A client that finds no server gets an error it can look into, and soon.
 func TestHTTPNoServer(t *testing.T) {
 	eachTransport(t, func(t *testing.T, tr transport) {
+		tr.config.HandshakeTimeout = time.Second
 		s := newSite(t, tr, http.NotFoundHandler())
 		require.NoError(t, s.server.Close())
 		receive(t, s.served)

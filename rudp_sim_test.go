@@ -497,11 +497,14 @@ func TestSimPing(t *testing.T) {
 // nettest.TestConn, unmodified, over paths that lose, repeat and reorder. In real time,
 // since it runs subtests.
 func TestConnLossy(t *testing.T) {
-	for _, loss := range []float64{0.05, 0.2} {
-		t.Run(fmt.Sprintf("%v %%", 100*loss), func(t *testing.T) {
+	for _, path := range []simnet.Path{
+		{Delay: time.Millisecond, Loss: 0.05, Reorder: 0.05, Duplicate: 0.05},
+		{Loss: 0.2, Reorder: 0.05, Duplicate: 0.05},
+	} {
+		t.Run(fmt.Sprintf("%v %%", 100*path.Loss), func(t *testing.T) {
 			n := simnet.New(t, simnet.Options{Seed: 7, Limit: -1})
 			a, b := n.Host("10.0.0.1"), n.Host("10.0.0.2")
-			n.Both(a, b, simnet.Path{Delay: time.Millisecond, Loss: loss, Reorder: 0.05, Duplicate: 0.05})
+			n.Both(a, b, path)
 			server := vstp.NewPacketConn(b.ListenPacket(6969), nil)
 			ln, err := server.ListenStream()
 			require.NoError(t, err)
