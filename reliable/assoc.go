@@ -85,6 +85,7 @@ type Assoc struct {
 	attention      []*stream
 	cancels        []*cancelled
 	pathResponses  [][8]byte
+	refused        spanSet[packetNumber] // see refuse
 
 	ready sendQueue
 	pool  blockPool
@@ -333,7 +334,7 @@ func (a *Assoc) Receive(now time.Time, datagram []byte) {
 		a.stats.PacketsDropped++
 		return
 	}
-	if a.acks.duplicate(pn) {
+	if a.acks.duplicate(pn) || a.refused.contains(pn) {
 		a.stats.PacketsDuplicate++
 		return
 	}
@@ -345,11 +346,26 @@ func (a *Assoc) Receive(now time.Time, datagram []byte) {
 	eliciting, urgent, err := a.chunksReceived(t, chunks)
 	switch {
 	case err == errNoRoom:
-		a.stats.PacketsRefused++
+		a.refuse(pn)
 	case err != nil:
 		a.fail(t, err)
 	case a.life == stateOpen:
 		a.acks.packetReceived(t, pn, eliciting, urgent, a.rtt.known())
+	}
+}
+
+// maxRefused bounds the spans of numbers of refused packets that are remembered.
+const maxRefused = 64
+
+// refuse notes that there was no room for all of a packet. Its number stays unknown to
+// the peer, which sends what was in it again under another one; but a duplicate from
+// the network must not deliver a second time what there was room for.
+func (a *Assoc) refuse(pn packetNumber) {
+	a.stats.PacketsRefused++
+	a.refused.popFront(a.acks.floor)
+	a.refused.add(pn, pn+1)
+	if len(a.refused) > maxRefused {
+		a.refused.popFront(a.refused[0].end)
 	}
 }
 
@@ -450,6 +466,7 @@ type Stats struct {
 	PacketsDropped               uint64 // received, and malformed
 	PacketsDuplicate             uint64
 	PacketsRefused               uint64 // received without room for their content
+	PacketsRetransmitted         uint64 // sent with something in them that was sent before
 	BytesRetransmitted           uint64 // of streams and messages
 	ProbeTimeouts                uint64
 	BlackHoles                   uint64 // path MTUs that stopped to pass

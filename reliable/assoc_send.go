@@ -42,9 +42,14 @@ func (a *Assoc) AppendDatagram(now time.Time, b []byte) []byte {
 	end := start + a.mtu.current - (a.overhead() - packetHeaderLen)
 	ackOnly := !data
 	b = a.appendAcks(b, t, end, ackOnly, p)
+	repeated := a.stats.BytesRetransmitted
 	if data {
 		b = a.appendControl(b, end, p)
+		n := len(b)
 		b = a.appendData(b, t, end, p)
+		if len(b) == n && p.eliciting {
+			b = a.pad(b, start)
+		}
 	}
 	if len(b) == head {
 		a.loss.sent.unpush()
@@ -52,6 +57,22 @@ func (a *Assoc) AppendDatagram(now time.Time, b []byte) []byte {
 	}
 	b = a.seal(b, start)
 	a.packetSent(t, p, len(b)-start)
+	if a.stats.BytesRetransmitted != repeated {
+		a.stats.PacketsRetransmitted++
+	}
+	return b
+}
+
+// minPingPacket is the size of packets that ask for an answer, at least: larger than
+// the ERR of a peer that does not know the association any more, which answers larger
+// packets only. PROTOCOL §7.4.
+const minPingPacket = 31
+
+// pad fills the packet that begins at b[start:] up, behind chunks that have an end.
+func (a *Assoc) pad(b []byte, start int) []byte {
+	for len(b)-start+a.overhead()-packetHeaderLen < minPingPacket {
+		b = append(b, byte(chunkPadding))
+	}
 	return b
 }
 

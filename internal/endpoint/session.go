@@ -343,6 +343,7 @@ func (s *Session) Stats() session.Stats {
 	st.PacketsReceived = e.PacketsReceived
 	st.PacketsLost = e.PacketsLost
 	st.PacketsDropped = e.PacketsDropped + e.PacketsDuplicate + e.PacketsRefused
+	st.PacketsRetransmitted = e.PacketsRetransmitted
 	st.BytesRetransmitted = e.BytesRetransmitted
 	st.RTT, st.MinRTT, st.RTTVar = e.RTT, e.MinRTT, e.RTTVar
 	st.CongestionWindow = e.CongestionWindow
