@@ -78,8 +78,9 @@ func (pc *PacketConn) WriteTo(p []byte, addr net.Addr) (int, error) {
 
 // SendMessage sends m to addr, which must be of the kind that the socket's own address
 // is. Without m.RequireAck it returns when the message is on its way; with it, when the
-// peer has it, or with ErrAckTimeout after Config.MaxRetries. The write deadline and
-// ctx end the wait, and the message. One that is larger than the peer accepts, or with
+// peer has it, or with ErrAckTimeout after Config.MaxRetries, or with ErrReset when the
+// peer turns out to have been restarted: the next message finds it. The write deadline
+// and ctx end the wait, and the message. One that is larger than the peer accepts, or with
 // Config.NoFragmentation larger than a datagram, is refused with ErrMessageTooLarge.
 func (pc *PacketConn) SendMessage(ctx context.Context, m *Message, addr net.Addr) error {
 	return pc.send(ctx, "send", m.lower(), addr)
