@@ -18,9 +18,7 @@ const (
 	maxCrateMessages = 1024
 	maxCrateBytes    = 4 << 20
 
-	// maxCratePeers bounds the addresses that are known to speak the crate profile,
-	// maxCratePending the messages that wait for an ACK.
-	maxCratePeers   = 4096
+	// maxCratePending bounds the messages that wait for an ACK.
 	maxCratePending = 4096
 )
 
@@ -32,9 +30,9 @@ type crateState struct {
 	ended   bool
 	r       *crate.Receiver
 	s       crate.Sender
-	peers   map[netip.AddrPort]struct{}
+	peers   cratePeers
 	pending map[crateKey]*crateOp
-	settled waitq // of all: there are few
+	next    time.Time // no message in pending is due before
 	timer   *time.Timer
 	armed   time.Time
 }
@@ -51,12 +49,12 @@ type crateOp struct {
 	to        udpio.Addr
 	done      bool
 	err       error
+	settled   waitq
 }
 
 func (c *crateState) init(e *Endpoint) {
 	c.e = e
 	c.r = crate.NewReceiver(crate.Config{MaxMessage: e.cfg.maxMessage()})
-	c.peers = make(map[netip.AddrPort]struct{})
 	c.pending = make(map[crateKey]*crateOp)
 }
 
@@ -68,19 +66,20 @@ func (c *crateState) receive(now time.Time, b []byte, p *udpio.Packet) {
 	if len(e.inbox.crate) >= maxCrateMessages || e.usable() != nil {
 		room = 0
 	}
+	from := p.Addr.AddrPort
+	associated := e.shared[from] != nil && e.shared[from].up
 	e.mu.Unlock()
 
 	c.mu.Lock()
-	from := p.Addr.AddrPort
 	res := c.r.Receive(now, from, b, max(room, 0))
-	if res.Drop == 0 && (res.Message != nil || res.Acked) && len(c.peers) < maxCratePeers {
-		c.peers[from] = struct{}{}
+	if res.Drop == 0 && (res.Message != nil || res.Acked) && !associated {
+		c.peers.heard(now, from)
 	}
 	if res.Acked {
 		if op := c.pending[crateKey{from, res.ID}]; op != nil {
 			delete(c.pending, crateKey{from, res.ID})
 			op.done = true
-			c.settled.wake()
+			op.settled.wake()
 		}
 	}
 	reply := append([]byte(nil), res.Reply...)
@@ -111,19 +110,18 @@ func (c *crateState) receive(now time.Time, b []byte, p *udpio.Packet) {
 	}
 }
 
-// knows reports whether a peer was heard in the crate profile only.
+// knows reports whether a peer was heard in the crate profile only, and lately.
 func (c *crateState) knows(addr netip.AddrPort) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	_, ok := c.peers[addr]
-	return ok
+	return c.peers.crate.has(time.Now(), addr)
 }
 
-// negotiated is called for a peer that negotiates after all.
+// negotiated is called for a peer that negotiates.
 func (c *crateState) negotiated(addr netip.AddrPort) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.peers, addr)
+	c.peers.met(time.Now(), addr)
 }
 
 // send sends a message in the crate profile.
@@ -177,6 +175,7 @@ func (c *crateState) sendAndWait(ctx context.Context, pkt crate.Packet, to udpio
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.pending[key] = op
+	c.due(op)
 	c.arm(now)
 	c.mu.Unlock()
 	c.write(pkt.Datagrams, to)
@@ -196,7 +195,14 @@ func (c *crateState) sendAndWait(ctx context.Context, pkt crate.Packet, to udpio
 		if err := over(ctx, &c.e.wdl); err != nil {
 			return err
 		}
-		c.settled.wait(&c.mu, doneOf(ctx))
+		op.settled.wait(&c.mu, doneOf(ctx))
+	}
+}
+
+// due brings next forward for op. crateState.mu is held.
+func (c *crateState) due(op *crateOp) {
+	if t := op.Timeout(); c.next.IsZero() || t.Before(c.next) {
+		c.next = t
 	}
 }
 
@@ -206,10 +212,8 @@ func (c *crateState) arm(now time.Time) {
 		return
 	}
 	next := c.r.Timeout()
-	for _, op := range c.pending {
-		if t := op.Timeout(); next.IsZero() || !t.IsZero() && t.Before(next) {
-			next = t
-		}
+	if next.IsZero() || !c.next.IsZero() && c.next.Before(next) {
+		next = c.next
 	}
 	if next.IsZero() || !c.armed.IsZero() && !next.Before(c.armed) {
 		return
@@ -236,15 +240,8 @@ func (c *crateState) fire() {
 		c.r.Advance(now)
 	}
 	var again []*crateOp
-	for key, op := range c.pending {
-		switch op.Advance(now) {
-		case crate.Resend:
-			again = append(again, op)
-		case crate.Fail:
-			delete(c.pending, key)
-			op.done, op.err = true, session.ErrAckTimeout
-			c.settled.wake()
-		}
+	if !c.next.IsZero() && !now.Before(c.next) {
+		again = c.advance(now)
 	}
 	c.arm(now)
 	c.mu.Unlock()
@@ -253,10 +250,35 @@ func (c *crateState) fire() {
 	}
 }
 
+// advance looks at all messages that wait, and returns those to be sent again.
+func (c *crateState) advance(now time.Time) (again []*crateOp) {
+	c.next = time.Time{}
+	for key, op := range c.pending {
+		switch op.Advance(now) {
+		case crate.Resend:
+			again = append(again, op)
+		case crate.Fail:
+			delete(c.pending, key)
+			op.done, op.err = true, session.ErrAckTimeout
+			op.settled.wake()
+			continue
+		}
+		c.due(op)
+	}
+	return again
+}
+
 func (c *crateState) wake() {
 	c.mu.Lock()
-	c.settled.wake()
+	c.wakeAll()
 	c.mu.Unlock()
+}
+
+// wakeAll wakes who waits for an ACK. crateState.mu is held.
+func (c *crateState) wakeAll() {
+	for _, op := range c.pending {
+		op.settled.wake()
+	}
 }
 
 // end ends everything.
@@ -267,5 +289,5 @@ func (c *crateState) end() {
 	if c.timer != nil {
 		c.timer.Stop()
 	}
-	c.settled.wake()
+	c.wakeAll()
 }

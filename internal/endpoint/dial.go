@@ -226,6 +226,7 @@ func (s *Session) establish(now time.Time) {
 	}
 	s.start(now, s.ep.engineConfig(s, &result, rtt), &result)
 	s.ep.established(s)
+	s.ep.crate.negotiated(s.remote.AddrPort)
 	s.eng.Ping() // the server keeps WELCOME until it has a packet
 	s.sendQueued(now, d.queue)
 	for _, b := range d.early {

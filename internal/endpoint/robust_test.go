@@ -258,6 +258,54 @@ func TestCrate(t *testing.T) {
 	})
 }
 
+// TestCrateForged: datagrams with forged addresses do not keep those of crate peers from
+// being known, and do not make a peer that has negotiated one of the crate. Trap S3.
+func TestCrateForged(t *testing.T) {
+	bubble(t, clean, testConfig(), func(t *testing.T, d *duo) {
+		at := func(e *Endpoint) netip.AddrPort { return netip.MustParseAddrPort(e.LocalAddr().String()) }
+		data, err := framing.AppendFrame(nil, framing.Frame{Type: framing.TypeData}, framing.TrailerAlways)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := addrOf(t, d.b).AddrPort
+		for _, e := range []*Endpoint{d.a, d.b} { // as client and as server
+			other := d.a
+			if e == d.a {
+				other = d.b
+			}
+			send(t, e, addrOf(t, other), &session.Message{ReqAck: true})
+			receive(t, other)
+			d.net.Inject(at(other), at(e), data)
+			time.Sleep(time.Second)
+			if e.crate.knows(addrOf(t, other).AddrPort) {
+				t.Error("a forged datagram has undone a negotiation")
+			}
+			receive(t, e)
+		}
+		stranger := func(i int) netip.AddrPort {
+			return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), 6969)
+		}
+		for i := range maxCratePeers + 10 {
+			d.net.Inject(stranger(i), b, data)
+			time.Sleep(time.Millisecond)
+			receive(t, d.b)
+		}
+		c := &d.b.crate
+		if last := stranger(maxCratePeers + 9); !c.knows(last) || c.knows(stranger(0)) || len(c.peers.crate.all) > maxCratePeers {
+			t.Error("the last one is not known, or the first one still is")
+		} else if time.Sleep(cratePeerLife); c.knows(last) {
+			t.Error("known for ever")
+		}
+		d.net.Inject(stranger(0), b, data)
+		time.Sleep(time.Second)
+		c.mu.Lock()
+		if n := len(c.peers.crate.all); n != 1 || c.peers.crate.order.Len() != 1 {
+			t.Errorf("%d addresses are kept", n)
+		}
+		c.mu.Unlock()
+	})
+}
+
 // TestSocketGone: with the socket
 // everything ends.
 func TestSocketGone(t *testing.T) {
