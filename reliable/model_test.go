@@ -1,0 +1,326 @@
+package reliable
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+// The model test: random operations at both ends of random paths, against what a
+// stream and a message are. The ends act on events alone, as the calls of an
+// application that is blocked do: a wake-up that is missing shows as a standstill.
+
+// A modelDirection is what one end sends and the other receives.
+type modelDirection struct {
+	written, read []byte
+	closed        bool // CloseWrite was called
+	eof           bool
+	blocked       bool // Write took less than it was given; waits for EventWritable
+	readable      bool // an event has told so, and Read has not said nothing since
+
+	sent     map[uint64]*modelMessage
+	order    map[uint64][]uint64 // by channel: numbers of ordered messages, as sent
+	last     map[uint64]int      // by channel: index in order of the last one received
+	full     bool
+	messages bool // an event has told of messages
+	nextID   uint64
+}
+
+type modelMessage struct {
+	out     *Outgoing
+	body    []byte
+	got     int
+	settled bool
+	channel uint64
+	kept    bool // may not be lost
+	cancel  bool
+}
+
+type model struct {
+	t    *testing.T
+	seed uint64
+	s    *rig
+	rng  *rand.Rand
+	dirs [2]*modelDirection // by sending end
+	ops  int
+	calm bool // no more new work
+}
+
+func (m *model) fatalf(format string, args ...any) {
+	m.t.Helper()
+	m.t.Fatalf("seed %d at %v: %s\nclient %+v\nserver %+v", m.seed, m.s.since(), fmt.Sprintf(format, args...), m.s.ends[0].Stats(), m.s.ends[1].Stats())
+}
+
+// messageBody is what message n of an end looks like.
+func messageBody(n uint64, size int) []byte {
+	b := make([]byte, 8+size)
+	for i := range b {
+		b[i] = byte(n>>(8*(i%8))) ^ byte(i/8*31)
+	}
+	return b
+}
+
+func newModel(t *testing.T, seed uint64) *model {
+	rng := rand.New(rand.NewPCG(seed, 99))
+	pick := func(n ...int) int { return n[rng.IntN(len(n))] }
+	w := wire{
+		delay:   time.Duration(pick(0, 1, 5, 50)) * time.Millisecond,
+		jitter:  time.Duration(pick(0, 0, 3, 30)) * time.Millisecond,
+		loss:    float64(pick(0, 0, 5, 20)) / 100,
+		dup:     float64(pick(0, 0, 10)) / 100,
+		corrupt: float64(pick(0, 0, 5)) / 100,
+	}
+	if rng.IntN(3) == 0 {
+		w.rate, w.queue = float64(pick(1, 10, 100))*mbit, pick(5000, 50000, 1<<20)
+	}
+	small := rng.IntN(3) == 0
+	s := newRig(t, seed, w, func(c *Config) {
+		c.KeepAlive = time.Second
+		c.Retry.MaxRetries = 30
+		if small {
+			for _, l := range []*Limits{&c.Local, &c.Peer} {
+				l.MaxData, l.MaxStreamData = 3000, 2000
+				l.MaxMessage = 20000
+				l.MaxMessages = MessageWindow(l.MaxMessage)
+			}
+			c.ReceiveWindow = 8000
+			c.SendBuffer = 3000
+		}
+		if seed%5 == 0 {
+			c.Controller = CUBIC
+		}
+		c.Checksum = true
+	})
+	m := &model{t: t, seed: seed, s: s, rng: rng, ops: 60}
+	for i := range m.dirs {
+		m.dirs[i] = &modelDirection{sent: map[uint64]*modelMessage{}, order: map[uint64][]uint64{}, last: map[uint64]int{}}
+	}
+	s.onEvent = m.event
+	return m
+}
+
+func (m *model) event(end int, e Event) {
+	out, in := m.dirs[end], m.dirs[1-end]
+	switch e.Kind {
+	case EventWritable:
+		out.blocked = false
+	case EventReadable:
+		in.readable = true
+	case EventMessage:
+		in.messages = true
+	case EventMessageRoom:
+		out.full = false
+	case EventMessageDone:
+		for _, x := range out.sent {
+			if x.out == e.Message {
+				x.settled = true
+				if err := e.Message.Err(); err != nil && !x.cancel && !errors.Is(err, ErrExpired) {
+					m.fatalf("message failed: %v", err)
+				}
+			}
+		}
+	case EventClosed:
+		if m.s.ends[end].Err() != ErrClosed && m.s.ends[end].Err() != ErrPeerClosed {
+			m.fatalf("end %d ended: %v", end, m.s.ends[end].Err())
+		}
+	}
+}
+
+// act does one random thing.
+func (m *model) act() {
+	end := m.rng.IntN(2)
+	a, d := m.s.ends[end], m.dirs[end]
+	now := m.s.now
+	if m.rng.IntN(10) == 0 {
+		now = now.Add(-time.Duration(m.rng.IntN(5000)) * time.Millisecond) // a clock that goes back
+	}
+	switch m.rng.IntN(8) {
+	case 0, 1, 2:
+		if d.closed || d.blocked {
+			return
+		}
+		p := messageBody(uint64(len(d.written)), m.rng.IntN([]int{10, 1000, 100000}[m.rng.IntN(3)]))
+		n, err := a.Write(now, 0, p)
+		if err != nil {
+			m.fatalf("write: %v", err)
+		}
+		d.written = append(d.written, p[:n]...)
+		d.blocked = n < len(p)
+	case 3, 4, 5:
+		if d.full {
+			return
+		}
+		x := &modelMessage{body: messageBody(d.nextID, m.rng.IntN([]int{10, 1000, 15000}[m.rng.IntN(3)]))}
+		x.out = &Outgoing{Payload: x.body, Priority: int8(m.rng.IntN(3))}
+		switch m.rng.IntN(5) {
+		case 0:
+		case 1:
+			x.out.Ack, x.kept = true, true
+		case 2:
+			x.out.Repair, x.kept = true, true
+		default:
+			x.channel = uint64(m.rng.IntN(3))
+			x.out.Ordered, x.out.Channel, x.kept = true, x.channel, true
+			x.out.Priority = 0
+		}
+		if m.rng.IntN(4) == 0 {
+			x.out.Lifetime, x.kept = time.Duration(m.rng.IntN(300)+1)*time.Millisecond, false
+		}
+		switch err := a.SendMessage(now, x.out); err {
+		case nil:
+			if x.out.Ordered {
+				d.order[x.channel] = append(d.order[x.channel], d.nextID)
+			}
+			d.sent[d.nextID] = x
+			d.nextID++
+		case ErrFull:
+			d.full = true
+		default:
+			m.fatalf("send: %v", err)
+		}
+	case 6:
+		for _, x := range d.sent {
+			if !x.settled && !x.cancel && m.rng.IntN(20) == 0 {
+				x.cancel, x.kept = true, false
+				a.CancelMessage(now, x.out)
+				break
+			}
+		}
+	case 7:
+		for i := range m.s.links {
+			m.s.links[i].down = m.rng.IntN(10) == 0
+		}
+	}
+}
+
+// receive takes what events have announced.
+func (m *model) receive(end int) {
+	a, d := m.s.ends[end], m.dirs[1-end]
+	buf := make([]byte, 1+m.rng.IntN(5000))
+	for d.readable {
+		n, err := a.Read(m.s.now, 0, buf)
+		d.read = append(d.read, buf[:n]...)
+		if !bytes.HasPrefix(d.written, d.read) {
+			m.fatalf("end %d read other bytes than were written, at %d", end, len(d.read))
+		}
+		if err == io.EOF {
+			if !d.closed || len(d.read) != len(d.written) {
+				m.fatalf("EOF after %d of %d", len(d.read), len(d.written))
+			}
+			d.eof = true
+		} else if err != nil {
+			m.fatalf("read: %v", err)
+		}
+		if n == 0 {
+			d.readable = false
+		}
+	}
+	for d.messages {
+		in, ok := a.ReceiveMessage(m.s.now)
+		if !ok {
+			d.messages = false
+			break
+		}
+		var n uint64
+		for i := range 8 {
+			n |= uint64(in.Payload[i]) << (8 * i)
+		}
+		x := d.sent[n]
+		if x == nil || !bytes.Equal(x.body, in.Payload) {
+			m.fatalf("a message that nobody has sent: %d", n)
+		}
+		if x.got++; x.got > 1 {
+			m.fatalf("message %d delivered twice", n)
+		}
+		if x.out.Ordered {
+			at := -1
+			for i, o := range d.order[x.channel] {
+				if o == n {
+					at = i
+				}
+			}
+			if last, ok := d.last[x.channel]; ok && at < last {
+				m.fatalf("message %d of channel %d out of order", n, x.channel)
+			}
+			d.last[x.channel] = at
+		}
+	}
+}
+
+func (m *model) run() {
+	for range m.ops {
+		for range m.rng.IntN(4) {
+			m.act()
+		}
+		m.s.run(time.Duration(m.rng.IntN(100))*time.Millisecond, func() bool { return m.rng.IntN(20) == 0 })
+		for end := range 2 {
+			if m.rng.IntN(3) > 0 {
+				m.receive(end)
+			}
+		}
+	}
+	for i := range m.s.links {
+		m.s.links[i].down = false
+		m.s.links[i].loss = min(m.s.links[i].loss, 0.1)
+	}
+	for end, d := range m.dirs {
+		d.closed = true
+		if err := m.s.ends[end].CloseWrite(0); err != nil {
+			m.fatalf("CloseWrite: %v", err)
+		}
+	}
+	done := func() bool {
+		all := true
+		for end := range 2 {
+			m.receive(end)
+			d := m.dirs[end]
+			all = all && d.eof && m.s.ends[end].messages == 0 && m.s.ends[end].Flushed(0)
+			for _, x := range d.sent {
+				all = all && x.settled && (!x.kept || x.got == 1)
+			}
+		}
+		return all
+	}
+	if !m.s.run(5*time.Minute, done) {
+		for end, d := range m.dirs {
+			lost := 0
+			for _, x := range d.sent {
+				if x.kept && x.got == 0 {
+					lost++
+				}
+			}
+			m.t.Logf("end %d: read %d of %d, eof %v, messages open %d, not delivered %d", end, len(d.read), len(d.written), d.eof, m.s.ends[end].messages, lost)
+		}
+		m.fatalf("standstill")
+	}
+	m.s.run(5*time.Second, func() bool { return false })
+	m.s.run(5*time.Second, func() bool { // between two PINGs
+		return m.s.ends[0].loss.inflight == 0 && m.s.ends[1].loss.inflight == 0
+	})
+	for end, a := range m.s.ends {
+		if a.loss.inflight != 0 || a.eliciting != 0 || a.openMessages != 0 || a.unrepaired != 0 || len(a.timers) != 0 || len(a.halfSent) != 0 ||
+			len(a.partials) != 0 || a.streams[0].out.len() != 0 || len(a.streams[0].in.blocks) != 0 || a.unread != 0 || a.unreadBytes != 0 {
+			m.fatalf("end %d has something left: inflight %d, eliciting %d, open %d, unrepaired %d, timers %d, halfSent %d, partials %d, out %d, blocks %d, unread %d",
+				end, a.loss.inflight, a.eliciting, a.openMessages, a.unrepaired, len(a.timers), len(a.halfSent), len(a.partials),
+				a.streams[0].out.len(), len(a.streams[0].in.blocks), a.unread)
+		}
+	}
+	m.s.ends[m.rng.IntN(2)].Shutdown(m.s.now)
+	if !m.s.run(3*time.Minute, func() bool { return m.s.ends[0].Done() && m.s.ends[1].Done() }) {
+		m.fatalf("no end: %v, %v", m.s.ends[0].Err(), m.s.ends[1].Err())
+	}
+}
+
+func TestModel(t *testing.T) {
+	seeds := uint64(1000)
+	if testing.Short() {
+		seeds = 100
+	}
+	for seed := range seeds {
+		newModel(t, seed).run()
+	}
+}
