@@ -1,0 +1,175 @@
+package reliable
+
+import (
+	"bytes"
+	"encoding/binary"
+	"testing"
+	"time"
+
+	"github.com/vstp-go/vstp/framing"
+)
+
+// forge makes a packet for a that is right but for its chunks.
+func forge(a *Assoc, pn packetNumber, chunks []byte) []byte {
+	b := framing.AppendFixed(nil, framing.TypeData, framing.FlagCRC, packetFieldLen, int64(len(chunks)))
+	b = append(b, 1, 12, framing.KeyPacket[0])
+	b = append(b, a.c.LocalID[:]...)
+	b = binary.BigEndian.AppendUint32(b, uint32(pn))
+	b = append(b, chunks...)
+	return framing.AppendTrailer(b, framing.Checksum(0, b))
+}
+
+// bounds fails if an association holds more than its limits allow.
+func bounds(t *testing.T, a *Assoc) {
+	t.Helper()
+	held := int64(0)
+	for _, s := range a.streams {
+		for _, b := range s.in.blocks {
+			held += int64(len(b))
+		}
+		if len(s.in.have) > maxOutOfOrder {
+			t.Fatalf("%d gaps in a stream", len(s.in.have))
+		}
+	}
+	if held > 2*a.c.Local.MaxData+int64(len(a.streams)+1)*2*blockLen {
+		t.Fatalf("streams hold %d bytes", held)
+	}
+	held = 0
+	for _, p := range a.partials {
+		held += int64(len(p.body))
+		for _, b := range p.blocks {
+			held += int64(len(b))
+		}
+	}
+	if held > a.c.Local.MaxMessages {
+		t.Fatalf("messages hold %d bytes", held)
+	}
+	if len(a.acks.received) > maxAckRanges || len(a.pathResponses) > maxPathResponses || len(a.messagesDone) > 2*maxOpenMessages+1 ||
+		len(a.streams) > maxStreams+2 || a.unread > maxUnreadMessages || a.unreadBytes > maxUnreadBytes {
+		t.Fatalf("%d ranges, %d responses, %d spans of messages, %d streams, %d unread", len(a.acks.received), len(a.pathResponses), len(a.messagesDone), len(a.streams), a.unread)
+	}
+	if a.loss.inflight < 0 || a.eliciting < 0 || a.messages < 0 || a.openMessages < 0 || a.unrepaired < 0 {
+		t.Fatalf("counters below zero: %d %d %d %d %d", a.loss.inflight, a.eliciting, a.messages, a.openMessages, a.unrepaired)
+	}
+}
+
+// FuzzReceive gives an association, in any state that the script brings it to, packets
+// with any chunks. It must neither panic nor hold more than its bounds, nor send
+// without end, nor let time stand still (traps R3, R4, S3, S5, S6).
+func FuzzReceive(f *testing.F) {
+	f.Add([]byte{0, 5, byte(chunkPing), 0, 0, 0, 0})
+	f.Add(append([]byte{1, 9, 2, 3, 3, 40}, appendStreamHead(nil, 0, 0, 3, true, false)...))
+	f.Add(append([]byte{0, 30}, appendAck(nil, []pnRange{{0, 1}, {3, 4}}, 100, 100)...))
+	f.Add(append([]byte{1, 200, 2, 2, 0, 20}, appendFragmentHead(nil, 0, 100, 7, 3, false)...))
+	f.Add(append([]byte{0, 20}, appendCancel(nil, 3, 1000, true, 2, 1)...))
+	f.Add(append([]byte{4, 0, 0, 20}, appendClose(nil, 7, "why")...))
+	f.Add(append([]byte{0, 20}, appendValues(nil, chunkResetStream, 0, 5, 1000)...))
+	f.Add(append([]byte{0, 20}, appendValues(nil, chunkMaxMessages, framing.MaxVarint)...))
+	f.Add(append([]byte{1, 100, 0, 20}, appendValues(nil, chunkStopSending, 0, 5)...))
+	f.Fuzz(func(t *testing.T, script []byte) {
+		s := newRig(t, 1, wire{delay: time.Millisecond}, func(c *Config) {
+			c.Local.MaxStreamData, c.Local.MaxData = 20000, 30000
+			c.Peer.MaxStreamData, c.Peer.MaxData = 20000, 30000
+			c.ReceiveWindow = 40000
+		})
+		a := s.ends[1]
+		pn := packetNumber(1 << 10)
+		next := func() byte {
+			if len(script) == 0 {
+				return 0
+			}
+			b := script[0]
+			script = script[1:]
+			return b
+		}
+		for len(script) > 0 {
+			switch op := next(); op % 8 {
+			case 0, 5, 6: // a packet
+				n := min(int(next()), len(script))
+				pn += packetNumber(op>>3) - 3
+				a.Receive(s.now, forge(a, max(pn, 0), script[:n]))
+				script = script[n:]
+				pn++
+			case 1:
+				a.Write(s.now, 0, make([]byte, 10*int(next())))
+			case 2:
+				a.SendMessage(s.now, &Outgoing{Payload: make([]byte, 20*int(next())), Ack: op&8 != 0, Ordered: op&16 != 0, Lifetime: time.Duration(op>>5) * time.Second})
+			case 3:
+				s.now = s.now.Add(time.Duration(next()) * time.Millisecond)
+				a.Advance(s.now)
+			case 4:
+				switch next() % 6 {
+				case 0:
+					a.Shutdown(s.now)
+				case 1:
+					a.CloseWrite(0)
+				case 2:
+					a.StopReading(s.now, 0)
+				case 3:
+					a.Read(s.now, 0, make([]byte, 100))
+				case 4:
+					a.ReceiveMessage(s.now)
+				case 5:
+					a.DatagramTooLarge(s.now, 1400)
+				}
+			case 7:
+				s.run(time.Duration(next())*time.Millisecond, func() bool { return false })
+			}
+			for n := 0; ; n++ {
+				if len(a.AppendDatagram(s.now, nil)) == 0 {
+					break
+				}
+				if n > 1000 {
+					t.Fatal("sends without end")
+				}
+			}
+			for a.NextEvent().Kind != EventNone {
+			}
+			bounds(t, a)
+		}
+		s.run(3*time.Minute, func() bool { return false })
+		bounds(t, a)
+	})
+}
+
+// FuzzReassembly puts a message together from fragments by a script, against a
+// model that knows which bytes have come (traps F1 to F5).
+func FuzzReassembly(f *testing.F) {
+	f.Add(uint32(10), []byte{0, 0, 5, 5, 0, 5})
+	f.Add(uint32(70000), []byte{0, 0, 255, 128, 10, 255, 255, 255, 255})
+	f.Add(uint32(1), []byte{0, 0, 1})
+	f.Fuzz(func(t *testing.T, total uint32, script []byte) {
+		total = total%200000 + 1
+		want := messageBody(uint64(total), int(total))[:total]
+		m := &partial{total: int64(total)}
+		have := make([]bool, total)
+		got := int64(0)
+		for len(script) >= 3 && got < int64(total) {
+			off := (int(binary.BigEndian.Uint16(script)) * 3) % int(total)
+			n := min(max(1, int(script[2])*int(script[2])), int(total)-off)
+			script = script[3:]
+			if !m.write(int64(off), want[off:off+n]) {
+				t.Fatal("no room for a few gaps")
+			}
+			for i := off; i < off+n; i++ {
+				if !have[i] {
+					have[i] = true
+					got++
+				}
+			}
+			if m.got != got {
+				t.Fatalf("has %d bytes, %d have come", m.got, got)
+			}
+			held := int64(len(m.body))
+			for _, b := range m.blocks {
+				held += int64(len(b))
+			}
+			if held > 4*got+int64(len(have))/fragmentBlock+2*fragmentBlock*int64(len(m.have)+2) {
+				t.Fatalf("holds %d for %d", held, got)
+			}
+		}
+		if got == int64(total) && !bytes.Equal(m.body, want) {
+			t.Fatal("not what was sent")
+		}
+	})
+}
