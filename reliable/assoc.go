@@ -98,6 +98,7 @@ type Assoc struct {
 	maxPeerStreams uint64
 	dataSent       int64
 	dataCredit     int64
+	dataRaised     bool  // dataCredit was used up, and is not any more
 	blockedAt      int64 // the dataCredit of which the peer knows that it runs short
 	received       int64
 	granted        int64
@@ -116,6 +117,7 @@ type Assoc struct {
 	lines           map[uint64][]*Outgoing // of each ordered channel those that have not begun
 	blocked         sendQueue              // waiting for credit, or for openMessages
 	openShort       bool                   // one of them for openMessages
+	messagesRaised  bool                   // there is more credit
 	halfSent        map[uint64]*Outgoing   // with an id, and not settled
 	timers          messageHeap
 	wantMessageRoom bool
@@ -124,6 +126,7 @@ type Assoc struct {
 	partials     map[uint64]*partial
 	messagesDone spanSet[uint64]
 	channels     map[uint64]*channel
+	places       int // spans of cancelled places in channels
 	inbox        []Incoming
 	inboxHead    int
 	unread       int // not repaired ones in inbox
@@ -139,6 +142,7 @@ type Assoc struct {
 	closeDue    bool    // a CLOSE is to be sent
 	closeAt     instant // when the next one is
 	closeTries  int
+	closeHeard  uint // packets of a peer that has not heard of the end
 	doneAt      instant
 
 	events    []Event
@@ -344,6 +348,7 @@ func (a *Assoc) Receive(now time.Time, datagram []byte) {
 	}
 	a.lastReceived, a.idleFrom = t, t
 	eliciting, urgent, err := a.chunksReceived(t, chunks)
+	a.creditsRaised()
 	switch {
 	case err == errNoRoom:
 		a.refuse(pn)
@@ -418,10 +423,8 @@ func (a *Assoc) chunkReceived(t instant, c *chunk) error {
 		return a.stopReceived(c)
 	case chunkMaxData:
 		if v := credit(c.value); v > a.dataCredit {
+			a.dataRaised = a.dataRaised || a.dataSent >= a.dataCredit
 			a.dataCredit = v
-			for _, id := range slices.Sorted(maps.Keys(a.streams)) {
-				a.enqueueStream(a.streams[id])
-			}
 		}
 	case chunkMaxStreamData:
 		s, err := a.peerStream(c.id)
@@ -437,7 +440,7 @@ func (a *Assoc) chunkReceived(t instant, c *chunk) error {
 	case chunkMaxMessages:
 		if v := credit(c.value); v > a.msgCredit {
 			a.msgCredit = v
-			a.unblockMessages()
+			a.messagesRaised = true
 		}
 	case chunkStreamBlocked:
 		return a.streamBlocked(c)
@@ -452,6 +455,21 @@ func (a *Assoc) chunkReceived(t instant, c *chunk) error {
 	}
 	// PADDING, PING, MESSAGES_BLOCKED and PATH_RESPONSE ask for nothing here.
 	return nil
+}
+
+// creditsRaised has those go on that wait for credit, once a packet, however many
+// chunks in it raise it.
+func (a *Assoc) creditsRaised() {
+	if a.dataRaised {
+		a.dataRaised = false
+		for _, id := range slices.Sorted(maps.Keys(a.streams)) {
+			a.enqueueStream(a.streams[id])
+		}
+	}
+	if a.messagesRaised {
+		a.messagesRaised = false
+		a.unblockMessages()
+	}
 }
 
 // credit turns a credit from the wire into a number that sums cannot overflow.

@@ -188,8 +188,8 @@ func (a *Assoc) receiveClosed(t instant, chunks []byte) {
 			a.closeDue, a.closeAt = false, 0
 			a.doneAt = t.add(drainPTOs * a.rtt.pto(a.c.Peer.AckDelay))
 			a.closeTries = closeTries
-		} else if a.closeTries < closeTries {
-			a.closeDue = true // it has not heard yet
+		} else if a.closeHeard++; a.closeHeard&(a.closeHeard-1) == 0 && a.closeTries < closeTries {
+			a.closeDue = true // it has not heard yet; RFC 9000 §10.2.1
 		}
 	case stateDraining:
 		a.closeDue = a.closeDue || hasClose
@@ -210,7 +210,7 @@ func (a *Assoc) appendClosePacket(t instant, b []byte) []byte {
 	b = a.seal(b, start)
 	a.stats.PacketsSent++
 	a.stats.BytesSent += uint64(len(b) - start)
-	if a.life == stateClosing {
+	if a.life == stateClosing && t >= a.closeAt {
 		pto := a.rtt.pto(a.c.Peer.AckDelay)
 		a.closeTries++
 		if a.closeTries < closeTries {
@@ -226,7 +226,6 @@ func (a *Assoc) appendClosePacket(t instant, b []byte) []byte {
 // advanceClosed is Advance after the end.
 func (a *Assoc) advanceClosed(t instant) {
 	if a.closeAt != 0 && t >= a.closeAt {
-		a.closeAt = 0
 		a.closeDue = true
 	}
 	if a.doneAt != 0 && t >= a.doneAt {

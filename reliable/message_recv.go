@@ -69,8 +69,9 @@ func (m *partial) write(off int64, p []byte) bool {
 
 // A channel delivers messages in the order of their sequence numbers.
 type channel struct {
-	next    uint64
-	waiting map[uint64]Incoming // that came early; an entry without charge was cancelled
+	next      uint64
+	waiting   map[uint64]Incoming // that came early
+	cancelled spanSet[uint64]     // places from next on that stay empty
 }
 
 // fragmentReceived takes a FRAGMENT. PROTOCOL §7.8.
@@ -226,29 +227,47 @@ func (a *Assoc) inLine(id, seq uint64, in Incoming) error {
 		}
 		a.channels[id] = ch
 	}
-	if _, twice := ch.waiting[seq]; twice || seq < ch.next {
+	if _, twice := ch.waiting[seq]; twice || seq < ch.next || ch.cancelled.contains(seq) {
 		return protocolError("two messages in one place")
 	}
-	if seq != ch.next {
-		if len(ch.waiting) >= 2*maxOpenMessages && in.charge == 0 {
-			return protocolError("too many places in a channel")
+	if in.charge == 0 {
+		before := len(ch.cancelled)
+		ch.cancelled.add(seq, seq+1)
+		if a.places += len(ch.cancelled) - before; a.places > maxPlaces {
+			return protocolError("too many places in channels")
 		}
-		if ch.waiting == nil {
+	} else {
+		if ch.waiting == nil && seq != ch.next {
 			ch.waiting = make(map[uint64]Incoming)
 		}
-		ch.waiting[seq] = in
-		return nil
-	}
-	for ok := true; ok; {
-		if in.charge > 0 {
-			a.deliver(in)
+		if seq != ch.next {
+			ch.waiting[seq] = in
+			return nil
 		}
+		a.deliver(in)
 		ch.next++
-		if in, ok = ch.waiting[ch.next]; ok {
-			delete(ch.waiting, ch.next)
-		}
 	}
+	a.advanceLine(ch)
 	return nil
+}
+
+// advanceLine delivers what is next in a channel.
+func (a *Assoc) advanceLine(ch *channel) {
+	for {
+		if len(ch.cancelled) > 0 && ch.cancelled[0].start == ch.next {
+			ch.next = ch.cancelled[0].end
+			ch.cancelled.popFront(ch.next)
+			a.places--
+			continue
+		}
+		in, ok := ch.waiting[ch.next]
+		if !ok {
+			return
+		}
+		delete(ch.waiting, ch.next)
+		a.deliver(in)
+		ch.next++
+	}
 }
 
 // deliver queues a message for the application.
