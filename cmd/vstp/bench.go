@@ -40,13 +40,17 @@ download, or both directions at once, or requests and responses of --size bytes 
 after the other (--rr). -P runs so many connections at the same time. A line a second
 shows how it goes, and --json prints everything at the end for programs.
 
+On udp the server, which may be "vstp serve --network udp" too, sends each message back;
+the test is --bidir or --rr, and --size is that of a message.
+
 An upload is measured where it arrives. CPU seconds are those of the own process,
 and of the server's, which counts other clients too.`,
 		Example: `  vstp bench -s
   vstp bench host                            # upload for 10 seconds
   vstp bench host --download -P 4 -d 30s
   vstp bench host --bidir --bytes 1000000000
-  vstp bench host --rr --size 64 --json`,
+  vstp bench host --rr --size 64 --json
+  vstp bench host --network rudp --congestion cubic`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if f.isServer {
 				if err := exactArgs(0, "")(cmd, args); err != nil {
@@ -64,7 +68,7 @@ and of the server's, which counts other clients too.`,
 			return f.runTest(cmd.Context(), args[0], test, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
-	f.netFlags = addNetFlags(cmd, o, dials|listens)
+	f.netFlags = addNetFlags(cmd, o, dials|listens|talks)
 	fs := cmd.Flags()
 	fs.BoolVarP(&f.isServer, "server", "s", false, "be the server")
 	fs.StringVarP(&f.addr, "listen", "l", ":"+vstp.DefaultPort, "server: `address` to listen on")
@@ -96,6 +100,14 @@ func (f *benchFlags) test() (benchproto.Test, error) {
 			n++
 		}
 	}
+	if f.isMessages() {
+		if f.download {
+			return t, usagef("a server on %s sends back what it gets: --bidir, which is what happens without a flag, or --rr", f.network)
+		}
+		if n == 0 {
+			t.Mode = benchproto.Both
+		}
+	}
 	switch {
 	case n > 1:
 		return t, usagef("--download, --bidir and --rr exclude each other")
@@ -122,6 +134,9 @@ func (f *benchFlags) test() (benchproto.Test, error) {
 func (f *benchFlags) serve(ctx context.Context, stderr io.Writer) error {
 	if f.maxConns < 1 {
 		return usagef("--max-conns must be positive")
+	}
+	if f.isMessages() {
+		return f.serveEcho(ctx, f.addr, stderr)
 	}
 	config, err := f.server(stderr)
 	if err != nil {
@@ -157,7 +172,12 @@ func (f *benchFlags) dialBench(ctx context.Context, config *vstp.Config, addr st
 	if err != nil {
 		return nil, err
 	}
-	if c.ConnectionState().PeerHeader.Get(benchproto.ServiceKey) != benchproto.Service {
+	service := c.ConnectionState().PeerHeader.Get(benchproto.ServiceKey)
+	switch {
+	case f.isMessages() && service != echoService:
+		c.Close()
+		return nil, fmt.Errorf("%s does not say that it echoes messages: was it started with \"vstp serve --network %s\"?", addr, f.network)
+	case !f.isMessages() && service != benchproto.Service:
 		c.Close()
 		return nil, fmt.Errorf("%s is a vstp server, but not one for tests: was it started with \"vstp bench -s\"?", addr)
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +19,7 @@ import (
 // A benchRun is one test on all its connections.
 type benchRun struct {
 	test  benchproto.Test
+	echo  bool // of messages: there is no stream
 	conns []*vstp.Conn
 	out   io.Writer // for the lines of each second; nil for none
 
@@ -61,6 +61,7 @@ type interval struct {
 // benchReport is the output of --json. Times are in seconds.
 type benchReport struct {
 	Address    string     `json:"address"`
+	Network    string     `json:"network"`
 	Carrier    string     `json:"carrier"`
 	Checksum   bool       `json:"checksum"`
 	Mode       string     `json:"mode"`
@@ -72,13 +73,16 @@ type benchReport struct {
 	Download   *flow      `json:"download,omitempty"`
 	RoundTrips *tripStats `json:"round_trips,omitempty"`
 	CPU        float64    `json:"cpu_seconds"`
-	ServerCPU  float64    `json:"server_cpu_seconds"`
+	ServerCPU  float64    `json:"server_cpu_seconds,omitempty"` // not told by an echo of messages
+	Path       *pathStats `json:"path,omitempty"`               // all connections together
 	Intervals  []interval `json:"intervals"`
+
+	echo bool
 }
 
 type tripStats struct {
 	Count     uint64  `json:"count"`
-	PerSecond float64 `json:"per_second"`
+	PerSecond float64 `json:"per_second,omitempty"`
 	Min       float64 `json:"min_seconds"`
 	Mean      float64 `json:"mean_seconds"`
 	P50       float64 `json:"p50_seconds"`
@@ -94,7 +98,10 @@ func (f *benchFlags) runTest(ctx context.Context, addr string, test benchproto.T
 		return err
 	}
 	config.MaxMessageSize = benchproto.MaxControl
-	r := &benchRun{test: test}
+	r := &benchRun{test: test, echo: f.isMessages()}
+	if r.echo {
+		config.MaxMessageSize = benchproto.MaxSize
+	}
 	defer func() {
 		for _, c := range r.conns {
 			c.Close()
@@ -109,10 +116,11 @@ func (f *benchFlags) runTest(ctx context.Context, addr string, test benchproto.T
 		r.conns = append(r.conns, c)
 	}
 	rep := &benchReport{
-		Address: addr, Mode: string(test.Mode), Parallel: f.parallel, Size: test.Size,
+		Address: addr, Mode: string(test.Mode), Parallel: f.parallel, Size: test.Size, echo: r.echo,
 		Dial: time.Since(start).Seconds() / float64(f.parallel),
 	}
 	state := r.conns[0].ConnectionState()
+	rep.Network = networkOf(state)
 	rep.Carrier, rep.Checksum = state.Carrier, state.Checksum
 	if !f.json {
 		fmt.Fprintf(out, "connected by %s in %s\n", describe(r.conns[0]), ms(time.Duration(rep.Dial*float64(time.Second))))
@@ -128,10 +136,9 @@ func (f *benchFlags) runTest(ctx context.Context, addr string, test benchproto.T
 	elapsed := time.Since(start)
 	rep.Elapsed, rep.CPU, rep.ServerCPU = elapsed.Seconds(), (cpuTime() - cpu).Seconds(), r.serverCPU.Seconds()
 	r.report(rep)
+	rep.Path = pathOf(r.conns...)
 	if f.json {
-		e := json.NewEncoder(out)
-		e.SetIndent("", "  ")
-		return e.Encode(rep)
+		return printJSON(out, rep)
 	}
 	rep.print(out)
 	return nil
@@ -171,6 +178,9 @@ func (r *benchRun) run(ctx context.Context) error {
 
 // one does the test on one connection.
 func (r *benchRun) one(ctx context.Context, c *vstp.Conn) error {
+	if r.echo {
+		return r.oneMessages(ctx, c)
+	}
 	if err := benchproto.Start(ctx, c, r.test); err != nil {
 		return err
 	}
@@ -286,12 +296,16 @@ func (r *benchRun) report(rep *benchReport) {
 		rep.Download = &r.downTotal
 	}
 	if r.test.Mode == benchproto.RR {
-		h := &r.rtt
-		rep.RoundTrips = &tripStats{
-			Count: h.Count(), PerSecond: float64(h.Count()) / rep.Elapsed,
-			Min: h.Min().Seconds(), Mean: h.Mean().Seconds(), Max: h.Max().Seconds(),
-			P50: h.Quantile(0.5).Seconds(), P90: h.Quantile(0.9).Seconds(), P99: h.Quantile(0.99).Seconds(),
-		}
+		rep.RoundTrips = newTripStats(&r.rtt)
+		rep.RoundTrips.PerSecond = float64(r.rtt.Count()) / rep.Elapsed
+	}
+}
+
+func newTripStats(h *hist.Histogram) *tripStats {
+	return &tripStats{
+		Count: h.Count(),
+		Min:   h.Min().Seconds(), Mean: h.Mean().Seconds(), Max: h.Max().Seconds(),
+		P50: h.Quantile(0.5).Seconds(), P90: h.Quantile(0.9).Seconds(), P99: h.Quantile(0.99).Seconds(),
 	}
 }
 
@@ -345,5 +359,10 @@ func (rep *benchReport) print(out io.Writer) {
 		fmt.Fprintf(out, "%d round trips of %d bytes, %.0f/s\nmin/avg/max = %s/%s/%s, p50/p90/p99 = %s/%s/%s\n",
 			t.Count, rep.Size, t.PerSecond, sec(t.Min), sec(t.Mean), sec(t.Max), sec(t.P50), sec(t.P90), sec(t.P99))
 	}
-	fmt.Fprintf(out, "CPU: %.2f s here, %.2f s there\n", rep.CPU, rep.ServerCPU)
+	rep.Path.print(out)
+	fmt.Fprintf(out, "CPU: %.2f s here", rep.CPU)
+	if !rep.echo {
+		fmt.Fprintf(out, ", %.2f s there", rep.ServerCPU)
+	}
+	fmt.Fprintln(out)
 }

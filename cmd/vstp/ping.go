@@ -16,6 +16,7 @@ import (
 func newPing(o *options) *cobra.Command {
 	var (
 		f        *netFlags
+		asJSON   bool
 		count    int
 		interval time.Duration
 	)
@@ -28,6 +29,7 @@ but must be reading. --timeout bounds each round trip, too.
 
 Ctrl-C ends it with the summary. It fails if an answer is missing.`,
 		Example: `  vstp ping host
+  vstp ping --network rudp -c 3 --json host
   vstp ping -c 100 -i 10ms --tls --ca ca.pem host:6969`,
 		Args: exactArgs(1, "ADDRESS"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -45,15 +47,24 @@ Ctrl-C ends it with the summary. It fails if an answer is missing.`,
 			}
 			defer c.Close()
 			p := &pinger{out: cmd.OutOrStdout(), quiet: o.quiet, dial: time.Since(start), addr: args[0]}
+			if asJSON {
+				p.out = io.Discard
+			}
 			fmt.Fprintf(p.out, "connected by %s in %s\n", describe(c), ms(p.dial))
 			err = p.run(cmd.Context(), c, count, interval, f.timeout)
+			path := pathOf(c)
+			if asJSON {
+				return errors.Join(err, p.json(cmd.OutOrStdout(), c, path))
+			}
 			p.summary()
+			path.print(p.out)
 			return err
 		},
 	}
 	f = addNetFlags(cmd, o, dials|talks)
 	cmd.Flags().IntVarP(&count, "count", "c", 0, "stop after so many; 0 goes on until interrupted")
 	cmd.Flags().DurationVarP(&interval, "interval", "i", time.Second, "time from one to the next")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the result as JSON, and nothing before")
 	return cmd
 }
 
@@ -129,6 +140,28 @@ func (p *pinger) summary() {
 		fmt.Fprintf(p.out, "round trip min/avg/max = %s/%s/%s, p50/p99 = %s/%s\n", ms(p.rtt.Min()),
 			ms(p.rtt.Mean()), ms(p.rtt.Max()), ms(p.rtt.Quantile(0.5)), ms(p.rtt.Quantile(0.99)))
 	}
+}
+
+// pingReport is the output of --json. Times are in seconds.
+type pingReport struct {
+	Address  string     `json:"address"`
+	Network  string     `json:"network"`
+	Dial     float64    `json:"dial_seconds"`
+	Sent     int        `json:"sent"`
+	Answered uint64     `json:"answered"`
+	RTT      *tripStats `json:"round_trip,omitempty"`
+	Path     *pathStats `json:"path,omitempty"`
+}
+
+func (p *pinger) json(w io.Writer, c *vstp.Conn, path *pathStats) error {
+	rep := pingReport{
+		Address: p.addr, Network: networkOf(c.ConnectionState()), Dial: p.dial.Seconds(),
+		Sent: p.sent, Answered: p.rtt.Count(), Path: path,
+	}
+	if rep.Answered > 0 {
+		rep.RTT = newTripStats(&p.rtt)
+	}
+	return printJSON(w, rep)
 }
 
 // ms words a short time with three digits.

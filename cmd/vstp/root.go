@@ -90,10 +90,10 @@ func newRoot() *cobra.Command {
 		Use:   "vstp",
 		Short: "Files, streams and measurements over VSTP",
 		Long: `vstp moves files, streams and measurements over VSTP connections: framed,
-with metadata, over TCP or Unix sockets, in TLS 1.3 if asked to.
+with metadata, over TCP or Unix sockets, in TLS 1.3 if asked to, or over UDP.
 
 An ADDRESS is HOST, HOST:PORT or :PORT; the port is 6969 where none is given. With
---network unix it is the path of a socket.`,
+--network unix it is the path of a socket, and with --network rudp a UDP port.`,
 		Example: `  vstp serve ./public                        # on one machine
   vstp get host/file.iso                     # on another
   vstp cert localhost 192.0.2.7              # keys for --tls

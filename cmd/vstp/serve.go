@@ -30,7 +30,7 @@ type serveFlags struct {
 func newServe(o *options) *cobra.Command {
 	f := &serveFlags{}
 	cmd := &cobra.Command{
-		Use:   "serve DIR",
+		Use:   "serve DIR | serve --network udp",
 		Short: "Serve files for get and put",
 		Long: `serve lets "vstp get" fetch the files below DIR and, with --writable, "vstp put" store
 files there. Nothing outside DIR can be reached, neither by .. nor by links. A file
@@ -40,18 +40,31 @@ right; until then it is hidden, and kept for a later put to go on with.
 Each transfer is one line on standard error. The first Ctrl-C or SIGTERM lets
 running transfers finish, for the time of --grace; the second ends them.
 
+With --network udp there are no files: every message is sent back to where it came
+from, for ping and bench.
+
 Whoever can connect can read everything in DIR. --client-ca lets only those in who
 have a certificate.`,
 		Example: `  vstp serve ./public
   vstp serve --listen 127.0.0.1:7000 --writable ./inbox
   vstp serve --cert cert.pem --key key.pem --client-ca ca.pem ./private
-  vstp serve --network unix --listen /run/files.sock ./public`,
-		Args: exactArgs(1, "DIR"),
+  vstp serve --network unix --listen /run/files.sock ./public
+  vstp serve --network rudp ./public
+  vstp serve --network udp`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if f.isMessages() {
+				if len(args) > 0 {
+					return usagef("there are no files on %s: leave the directory away for an echo of messages, or use --network r%[1]s", f.network)
+				}
+				return f.serveEcho(cmd.Context(), f.addr, cmd.ErrOrStderr())
+			}
+			if err := exactArgs(1, "DIR")(cmd, args); err != nil {
+				return err
+			}
 			return f.run(cmd.Context(), args[0], cmd.ErrOrStderr())
 		},
 	}
-	f.netFlags = addNetFlags(cmd, o, listens)
+	f.netFlags = addNetFlags(cmd, o, listens|talks)
 	fs := cmd.Flags()
 	fs.StringVarP(&f.addr, "listen", "l", ":"+vstp.DefaultPort, "`address` to listen on")
 	fs.BoolVarP(&f.writable, "writable", "w", false, "allow put")

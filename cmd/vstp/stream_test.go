@@ -25,6 +25,19 @@ func TestPing(t *testing.T) {
 		require.Equal(t, 5, strings.Count(out, "seq="))
 		require.Contains(t, out, "5 sent, 5 answered, 0% lost")
 		require.Contains(t, out, "p50/p99")
+		require.Equal(t, s.network == "rudp", strings.Contains(out, "path: "))
+		var rep pingReport
+		require.NoError(t, json.Unmarshal([]byte(vstpOK(t, s.args("ping", "--json", "-c", "3", "-i", "1ms", addr)...)), &rep))
+		require.Equal(t, 3, rep.Sent)
+		require.EqualValues(t, 3, rep.Answered)
+		require.EqualValues(t, 3, rep.RTT.Count)
+		require.Equal(t, s.network == "rudp", rep.Path != nil)
+		if rep.Path != nil {
+			require.Positive(t, rep.Path.RTT)
+			require.GreaterOrEqual(t, rep.Path.MTU, 1200)
+			require.Contains(t, rep.Path.Controller, "bbr")
+			require.GreaterOrEqual(t, rep.Path.Sent, uint64(3))
+		}
 		require.NotContains(t, vstpOK(t, s.args("ping", "-q", "-c", "2", "-i", "1ms", addr)...), "seq=")
 	})
 }
@@ -250,6 +263,12 @@ func TestBench(t *testing.T) {
 			var rep benchReport
 			require.NoError(t, json.Unmarshal([]byte(vstpOK(t, s.args(args...)...)), &rep), flags)
 			require.Equal(t, addr, rep.Address)
+			require.True(t, strings.HasPrefix(rep.Network, s.network))
+			require.Equal(t, s.network == "rudp", rep.Path != nil)
+			if rep.Path != nil {
+				require.Positive(t, rep.Path.MTU)
+				require.Positive(t, rep.Path.Sent)
+			}
 			switch rep.Mode {
 			case "upload":
 				require.EqualValues(t, n, rep.Upload.Bytes)
@@ -270,6 +289,47 @@ func TestBench(t *testing.T) {
 		require.Contains(t, vstpOK(t, s.args("bench", addr, "-d", "10ms", "--rr")...), "p50/p90/p99")
 		server.stderr.wait(t, "rr: ")
 	})
+}
+
+// Messages are echoed by serve and by bench -s.
+func TestMessagesEcho(t *testing.T) {
+	s := site{network: "udp", listen: "127.0.0.1:0", server: []string{"--network", "udp"}, client: []string{"--network", "udp"}}
+	for _, command := range [][]string{{"serve"}, {"bench", "-s"}} {
+		addr, server := s.serve(t, command...)
+		out := vstpOK(t, s.args("ping", "-c", "3", "-i", "1ms", addr)...)
+		require.Contains(t, out, "connected by udp to")
+		require.Contains(t, out, "3 sent, 3 answered, 0% lost")
+		for _, flags := range []string{"", "--bidir -P 3 --size 1000", "--size 1", "--size 1000000", "--rr --size 100", "--rr --congestion cubic"} {
+			n := int64(100_000)
+			args := append([]string{"bench", addr, "--json", "--bytes", "100000"}, strings.Fields(flags)...)
+			if flags == "--size 1" {
+				n, args[4] = 500, "500"
+			}
+			var rep benchReport
+			require.NoError(t, json.Unmarshal([]byte(vstpOK(t, s.args(args...)...)), &rep), flags)
+			require.Equal(t, "udp", rep.Network)
+			want := "bbr"
+			if strings.Contains(flags, "cubic") {
+				want = "cubic"
+			}
+			require.Contains(t, rep.Path.Controller, want)
+			if rep.Mode == "rr" {
+				require.EqualValues(t, (n+int64(rep.Size)-1)/int64(rep.Size), rep.RoundTrips.Count)
+				continue
+			}
+			require.Equal(t, "both", rep.Mode)
+			require.EqualValues(t, n*int64(rep.Parallel), rep.Upload.Bytes)
+			require.EqualValues(t, n*int64(rep.Parallel), rep.Download.Bytes)
+		}
+		require.Contains(t, vstpOK(t, s.args("bench", addr, "-d", "10ms")...), "download: ")
+		require.Contains(t, vstpOK(t, s.args("bench", addr, "-d", "10ms", "--rr")...), "p50/p90/p99")
+		p := start(t, nil, s.args("bench", addr, "-d", "1h")...)
+		p.stdout.wait(t, "connected by")
+		require.Equal(t, exitFailure, p.interrupt())
+		require.Contains(t, p.stderr.String(), "interrupted")
+		require.Equal(t, exitOK, server.interrupt(), server.stderr.String())
+		require.Regexp(t, `\d+ messages echoed`, server.stderr.String())
+	}
 }
 
 func TestBenchInterrupt(t *testing.T) {

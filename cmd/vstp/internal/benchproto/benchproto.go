@@ -202,6 +202,13 @@ func Send(ctx context.Context, c net.Conn, t Test, tick func(int)) error {
 	return nil
 }
 
+// Random returns n bytes that do not compress.
+func Random(n int) []byte {
+	b := make([]byte, n)
+	fill(b)
+	return b
+}
+
 // fill makes bytes that do not compress.
 func fill(b []byte) { rand.NewChaCha8([32]byte{}).Read(b) }
 
