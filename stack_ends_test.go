@@ -24,7 +24,9 @@ import (
 // dial works, and messages go through again.
 func TestStackRestart(t *testing.T) {
 	simnet.Run(t, 5, func(t *testing.T, seed uint64) {
-		l := newStack(t, simnet.Options{Seed: seed, Path: lossy(0.05), VNet: seed%2 == 1}, stackConfig, &vstp.Config{Linger: -1})
+		path := lossy(0.05)
+		path.Rate, path.Queue = 1_000_000, 100_000
+		l := newStack(t, simnet.Options{Seed: seed, Path: path, VNet: seed%2 == 1}, stackConfig, &vstp.Config{Linger: -1})
 		require.NoError(t, l.send(&vstp.Message{RequireAck: true}))
 		l.receive(t)
 		for range 3 {
