@@ -317,7 +317,7 @@ func (m *model) run() {
 
 func TestModel(t *testing.T) {
 	seeds := uint64(1000)
-	if testing.Short() {
+	if raceEnabled {
 		seeds = 100
 	}
 	for seed := range seeds {
