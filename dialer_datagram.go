@@ -146,8 +146,17 @@ func reaches(local *net.UDPAddr, ip netip.Addr) bool {
 	return (local.IP.To4() != nil) == ip.Is4()
 }
 
-// dialEndpoint returns an endpoint on a new socket that can send to all of addrs.
+// dialEndpoint returns an endpoint on a new socket that can send to all of addrs. If
+// that is one, the socket is connected: the system tells if nobody is there, and need
+// not look for the way to it again and again.
 func dialEndpoint(ctx context.Context, nd *net.Dialer, local *net.UDPAddr, addrs []netip.AddrPort, config *endpoint.Config) (*endpoint.Endpoint, error) {
+	if len(addrs) == 1 {
+		c, err := (&net.Dialer{LocalAddr: nd.LocalAddr, Control: nd.Control, ControlContext: nd.ControlContext}).DialContext(ctx, "udp", addrs[0].String())
+		if err != nil {
+			return nil, err
+		}
+		return newEndpoint(c.(*net.UDPConn), config), nil
+	}
 	lc := &net.ListenConfig{Control: nd.Control}
 	if nd.ControlContext != nil {
 		lc.Control = func(network, address string, c syscall.RawConn) error {

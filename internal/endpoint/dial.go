@@ -3,6 +3,7 @@ package endpoint
 import (
 	"context"
 	"errors"
+	"os"
 	"syscall"
 	"time"
 
@@ -29,6 +30,7 @@ type dialing struct {
 	early    [][]byte  // packets that have overtaken WELCOME
 	queue    []waiting
 	queued   int       // bytes in queue
+	refused  int       // how often nobody was there
 	patience time.Time // until then messages wait for room in queue; zero when that is over
 }
 
@@ -122,6 +124,50 @@ func (s *Session) sayHello(fresh bool) {
 			s.ep.remove(s)
 		}
 		return
+	}
+}
+
+// Nobody is there when that was reported twice: one report may be about a packet from
+// before this handshake, of who had the port before, or forged; and a server that is
+// being started may be a little late. Trap U1.
+const (
+	fatalRefusals = 2
+	refusedRetry  = 50 * time.Millisecond // after the first one
+)
+
+// errRefused is why a dial ends to an address that nobody listens at.
+var errRefused = os.NewSyscallError("connect", syscall.ECONNREFUSED)
+
+// peerRefused is called when the one peer of the socket is reported to have nobody who
+// listens. An association does not end by that: reports are easily forged.
+func (e *Endpoint) peerRefused() {
+	e.mu.Lock()
+	all := make([]*Session, 0, 1)
+	for _, s := range e.sessions {
+		if !s.up {
+			all = append(all, s)
+		}
+	}
+	e.mu.Unlock()
+	for _, s := range all {
+		s.refusedOnce()
+	}
+}
+
+func (s *Session) refusedOnce() {
+	s.mu.Lock()
+	if d := s.dial; d != nil {
+		if d.refused++; d.refused >= fatalRefusals {
+			s.dialEnded(errRefused)
+		} else if now := time.Now(); now.Add(refusedRetry).Before(d.next) {
+			d.next = now.Add(refusedRetry)
+			s.arm(now)
+		}
+	}
+	gone := s.gone()
+	s.mu.Unlock()
+	if gone {
+		s.ep.remove(s)
 	}
 }
 

@@ -103,6 +103,7 @@ func New(sock *udpio.Conn, cfg *Config) *Endpoint {
 	e.role.init(sock)
 	e.reader.e = e
 	e.packets = make([]udpio.Packet, readBatch)
+	sock.OnRefused(e.peerRefused)
 	go e.read()
 	return e
 }

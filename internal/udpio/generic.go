@@ -96,7 +96,7 @@ func (g *generic) write(b []byte, segSize int, to Addr, _ Local) error {
 
 func (c *Conn) countRetry(err error) {
 	if kindOf(err) == kindRefused {
-		c.counters.refused.Add(1)
+		c.refused()
 	} else {
 		c.counters.permission.Add(1)
 	}

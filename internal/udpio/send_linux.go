@@ -243,7 +243,7 @@ func (s *sender) retry(errno syscall.Errno, done *retries) bool {
 		return true
 	case unix.ECONNREFUSED:
 		// ICMP has answered an earlier datagram, this one did not go out, trap U1.
-		c.counters.refused.Add(1)
+		c.refused()
 		first := !done.refused
 		done.refused = true
 		return first

@@ -148,6 +148,8 @@ type Conn struct {
 
 	interrupted atomic.Bool // between Interrupt and Resume
 
+	onRefused func() // nil, or see OnRefused
+
 	closeOnce sync.Once
 	closed    chan struct{}
 	closeErr  error
@@ -246,7 +248,7 @@ func (c *Conn) Read(ps []Packet) (int, error) {
 		case kindFatal:
 			return 0, err
 		case kindRefused:
-			c.counters.refused.Add(1)
+			c.refused()
 			cheap++
 		case kindTooLarge: // trap U3
 			c.counters.truncated.Add(1)
@@ -320,6 +322,24 @@ func (c *Conn) writeError(err error) error {
 	}
 	c.counters.writeErrors.Add(1)
 	return err
+}
+
+// OnRefused has f called whenever the peer of a connected socket, to which nobody else
+// sends, is reported to have nobody who listens, by Read or Write, which call f. Of other
+// sockets it is not known which peer that was, and f is never called. OnRefused comes
+// before the first Read and Write.
+func (c *Conn) OnRefused(f func()) {
+	if u, ok := c.pc.(*net.UDPConn); ok && u.RemoteAddr() != nil {
+		c.onRefused = f
+	}
+}
+
+// refused counts an ICMP "port unreachable".
+func (c *Conn) refused() {
+	c.counters.refused.Add(1)
+	if c.onRefused != nil {
+		c.onRefused()
+	}
 }
 
 // CanInterrupt reports whether Interrupt works: the conn is a socket of package net,
