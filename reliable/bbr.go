@@ -15,8 +15,11 @@ const (
 	bbrCompeteWindow = 2.5 // instead of bbrWindow beside flows that keep a long queue
 	bbrProbeRTT      = 0.5
 
-	bbrMinWindow = 4       // packets
-	maxWindow    = 1 << 30 // of any controller: more packets than that are never tracked
+	// Packets. RFC 9002 §7.2 has 10, of which BBR would need one more round to fill a
+	// path; 16 packets of BaseMTU are a fifth more than its limit of 14,720 bytes.
+	bbrFirstWindow = 16
+	bbrMinWindow   = 4
+	maxWindow      = 1 << 30 // of any controller: more packets than that are never tracked
 )
 
 type bbrState uint8
@@ -83,7 +86,7 @@ func (b *bbr) random() float64 {
 
 func (b *bbr) mtuChanged(mtu int) {
 	if b.mtu == 0 {
-		b.cwnd = initialWindow(mtu)
+		b.cwnd = bbrFirstWindow * mtu
 	}
 	b.mtu = mtu
 	b.cwnd = max(b.cwnd, b.minWindow())
@@ -193,7 +196,7 @@ func (b *bbr) setWindow(s *ackSample) {
 	grown := float64(b.cwnd) + float64(s.ackedLen)
 	if b.fullBW || b.st != bbrStartup {
 		grown = min(grown, target)
-	} else if float64(b.cwnd) >= target && b.rate.delivered >= int64(initialWindow(b.mtu)) {
+	} else if float64(b.cwnd) >= target && b.rate.delivered >= int64(bbrFirstWindow*b.mtu) {
 		grown = float64(b.cwnd) // Startup never shrinks it
 	}
 	grown = min(grown, b.bound())

@@ -138,7 +138,7 @@ func (a *Assoc) settle(t instant, p *sentPacket, s *ackSample) {
 		l.inflight -= int(p.size)
 		l.acked = append(l.acked, ackedPacket{p.ratePacket, int(p.size)})
 		s.ackedLen += int(p.size)
-		a.mtu.acked(int(p.size))
+		a.mtu.acked(t, int(p.size))
 	}
 	if p.eliciting {
 		a.eliciting--

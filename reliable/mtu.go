@@ -8,6 +8,7 @@ const (
 	mtuFullPackets   = 10 // that must have gone out before a larger size is worth a probe
 	mtuResolution    = 32 // the search ends when it knows the size this well
 	mtuBlackHoleLoss = 24 // large packets lost in a row while small ones pass
+	mtuBlackHolePTOs = 3  // for at least as long
 	mtuFirstRaise    = 5 * time.Second
 	mtuRaise         = 10 * time.Minute // PMTU_RAISE_TIMER
 )
@@ -24,6 +25,7 @@ type mtuState struct {
 	tries   int     // probes of the next size that were lost
 	full    int     // full packets since the last change
 	bigLost int     // packets above BaseMTU lost since one was acknowledged
+	passed  instant // when one was acknowledged last
 	raiseAt instant // when failed is forgotten
 	raise   time.Duration
 }
@@ -115,9 +117,9 @@ func (m *mtuState) fail(t instant, size int) {
 }
 
 // acked is called for each packet that has arrived.
-func (m *mtuState) acked(size int) {
+func (m *mtuState) acked(t instant, size int) {
 	if size > BaseMTU {
-		m.bigLost = 0
+		m.bigLost, m.passed = 0, t
 	}
 }
 
@@ -127,7 +129,9 @@ func (m *mtuState) lost(a *Assoc, t instant, size int) {
 	if size <= BaseMTU || m.current <= BaseMTU {
 		return
 	}
-	if m.bigLost++; m.bigLost >= mtuBlackHoleLoss {
+	m.bigLost++
+	// A queue that overflows loses as many in a row, but not for long.
+	if m.bigLost >= mtuBlackHoleLoss && t.sub(m.passed) > mtuBlackHolePTOs*a.rtt.pto(a.c.Peer.AckDelay) {
 		m.blackHole(a, t)
 	}
 }
