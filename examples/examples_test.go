@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -135,6 +136,23 @@ func TestMessages(t *testing.T) {
 	out, err = output(t, "messages", "-token", "wrong", addr)
 	require.Error(t, err)
 	require.Contains(t, out, "wrong token")
+}
+
+func TestUDP(t *testing.T) {
+	collector := start(t, "udp", "-collect", "127.0.0.1:0")
+	addr := collector.wait(t, `on (\S+)$`)[1]
+	out, err := output(t, "udp", addr)
+	require.NoError(t, err, out)
+	require.Equal(t, "temperature arrived, 2 bytes\npressure arrived, 4 bytes\ncamera arrived, 1000000 bytes\n", out)
+	collector.wait(t, `^"pressure" from \S+: 4 bytes, crc32 [0-9a-f]{8}, ack wanted: true$`)
+	collector.wait(t, `^"camera" from \S+: 1000000 bytes, `)
+
+	nobody, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer nobody.Close()
+	out, err = output(t, "udp", "-patience", "50ms", nobody.LocalAddr().String())
+	require.Error(t, err)
+	require.Contains(t, out, "temperature has not arrived")
 }
 
 func TestTLS(t *testing.T) {
