@@ -133,7 +133,9 @@ func TestDialCrate(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "hello", string(b[:n]))
 
-	sent := async(func() error { return c.SendMessage(t.Context(), &vstp.Message{Payload: []byte("hi"), RequireAck: true}) })
+	sent := async(func() error {
+		return c.SendMessage(t.Context(), &vstp.Message{Payload: []byte("hi"), RequireAck: true})
+	})
 	crate.want(crateReqAck1)
 	crate.want(crateReqAck1) // the first ACK is lost
 	crate.send(from, crateAck1)

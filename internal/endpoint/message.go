@@ -22,6 +22,9 @@ const (
 	maxQueued      = 64
 	maxQueuedBytes = 256 << 10
 
+	// maxUnfragmented is what fits a datagram on every path, beside header and chunk.
+	maxUnfragmented = reliable.BaseMTU - 40
+
 	// patience is how long a message waits for a place among those. Later ones are
 	// lost, as in a network: the peer may never answer.
 	patience = time.Second
@@ -170,6 +173,9 @@ func (s *Session) queue(ctx context.Context, out *reliable.Outgoing, end time.Ti
 		return false, session.ErrMessageTooLarge // the peer will hardly take more than we do
 	}
 	size := len(out.Header) + len(out.Payload)
+	if s.ep.cfg.NoFragments && size > maxUnfragmented {
+		return false, session.ErrMessageTooLarge // as the path is not known yet, so is what fits
+	}
 	if !wait && len(d.queue) < maxQueued && d.queued+size <= maxQueuedBytes {
 		d.queue = append(d.queue, waiting{out, end})
 		d.queued += size
