@@ -49,6 +49,22 @@ func reservedForm(key []byte) (name string, form valueForm) {
 		return "compress", formHex
 	case KeyIdle:
 		return "idle", formMillis
+	case KeyCookie:
+		return "cookie", formHex
+	case KeySourceID:
+		return "source-id", formHex
+	case KeyPart:
+		return "part", formVarints
+	case KeyMaxDatagram:
+		return "max-datagram", formVarints
+	case KeyCredit:
+		return "credit", formVarints
+	case KeyAckDelay:
+		return "ack-delay", formVarints
+	case KeyService:
+		return "service", formHex
+	case KeyPadding:
+		return "padding", formHex
 	}
 	return "", formHex
 }

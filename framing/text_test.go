@@ -45,7 +45,7 @@ func TestAppendText(t *testing.T) {
 				{KeyCode, varints(4)}, {KeyCode, varints(0x101)}, {KeyClose, ""}, {KeyPing, "\xab"},
 				{KeyVersions, varints(2, 1)}, {KeySessionID, "0123456789abcdef"}, {KeyMaxFrame, varints(8 << 20)},
 				{KeyMaxMessage, varints(1 << 30)}, {KeyChecksum, "\x01"}, {KeyCompress, "\x02\x01"},
-				{KeyIdle, varints(30000)}, {"\x17", "?"}, {KeyMessage, "\xff"}, {KeyIdle, varints(1, 2)},
+				{KeyIdle, varints(30000)}, {"\x1f", "?"}, {KeyMessage, "\xff"}, {KeyIdle, varints(1, 2)},
 			},
 			want: "WELCOME flags=0 header=107 payload=0\n" +
 				"  packet: 0102\n" +
@@ -62,7 +62,7 @@ func TestAppendText(t *testing.T) {
 				"  checksum: 01\n" +
 				"  compress: 0201\n" +
 				"  idle: 30000 ms\n" +
-				"  reserved 0x17: 3f\n" +
+				"  reserved 0x1f: 3f\n" +
 				"  message: ff\n" +
 				"  idle: 1 2\n",
 		},
@@ -106,5 +106,21 @@ func TestAppendText(t *testing.T) {
 			}
 			require.Equal(t, "> "+tt.want, string(AppendText([]byte("> "), tt.f)))
 		})
+	}
+}
+
+// The keys of HELLO and WELCOME in datagrams have names. PROTOCOL §7.3.
+func TestAppendTextDatagramKeys(t *testing.T) {
+	for _, tt := range []struct{ key, value, want string }{
+		{KeyCookie, "\x01\x02", "cookie: 0102"},
+		{KeySourceID, "\xff\x00", "source-id: ff00"},
+		{KeyPart, "\x05\x00", "part: 5 0"},
+		{KeyMaxDatagram, "\x44\xb0", "max-datagram: 1200"},
+		{KeyCredit, "\x01\x02\x03\x04", "credit: 1 2 3 4"},
+		{KeyAckDelay, "\x43\xe8", "ack-delay: 1000"},
+		{KeyService, "\x01", "service: 01"},
+		{KeyPadding, "\x00", "padding: 00"},
+	} {
+		require.Equal(t, tt.want, string(appendFieldText(nil, []byte(tt.key), []byte(tt.value))))
 	}
 }

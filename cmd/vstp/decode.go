@@ -13,6 +13,7 @@ import (
 
 	"github.com/vstp-go/vstp/cmd/vstp/internal/hexdump"
 	"github.com/vstp-go/vstp/framing"
+	"github.com/vstp-go/vstp/reliable"
 )
 
 // maxDecodeInput bounds the text or the capture that decode reads.
@@ -30,6 +31,8 @@ func newDecode(*options) *cobra.Command {
 standard input. The text may have white space, 0x, \x, commas and "#" comments, and
 be the output of xxd, hexdump -C or tcpdump -x. With --binary the input is the bytes
 themselves, such as one direction of a TCP stream saved to a file.
+
+The packets of rudp and udp are shown chunk by chunk.
 
 For a malformed frame decode says what is wrong and at which offset, and fails.`,
 		Example: `  vstp decode 565401030000000000000568656c6c6ff3ac2614
@@ -183,8 +186,25 @@ func (d *decoder) print(n, off, size int, f framing.Frame, crc bool) error {
 	}
 	d.buf = fmt.Appendf(d.buf[:0], "#%d at offset %d, %d bytes, %s: ", n, off, size, what)
 	d.buf = framing.AppendText(d.buf, f)
+	d.buf = appendPacket(d.buf, f)
 	_, err := d.out.Write(d.buf)
 	return err
+}
+
+// packetField is the length of the one header field of a packet: connection id, number.
+const packetField = 2 + len(framing.KeyPacket) + 8 + 4
+
+// appendPacket appends what is in a frame that is a packet on UDP. PROTOCOL §7.1.
+func appendPacket(b []byte, f framing.Frame) []byte {
+	if f.Type != framing.TypeData || len(f.Header) != packetField {
+		return b
+	}
+	key, value, rest, err := f.Header.Next()
+	if err != nil || len(rest) > 0 || string(key) != framing.KeyPacket {
+		return b
+	}
+	b = fmt.Appendf(b, "  connection id %x, packet number %d (its low 32 bits)\n", value[:8], binary.BigEndian.Uint32(value[8:]))
+	return reliable.AppendChunksText(b, f.Payload)
 }
 
 // frameError says what is wrong with frame n, at the start of b, in detail.
