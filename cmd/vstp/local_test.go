@@ -189,6 +189,18 @@ func TestDecode(t *testing.T) {
 	require.Contains(t, p.stdout.String(), `"hello"`)
 }
 
+// Packets are shown chunk by chunk: those of PROTOCOL §A.32 and §A.33.
+func TestDecodePacket(t *testing.T) {
+	out := vstpOK(t, "decode", "--datagram", "56540103000f000000000f", "010c01d0d1d2d3d4d5d6d700000007", "02054190010100020800", "68656c6c6f")
+	require.Contains(t, out, "connection id d0d1d2d3d4d5d6d7, packet number 7 ")
+	require.Contains(t, out, "  ACK delay=400us 4-5 0-2\n  STREAM stream=0 offset=0 length=5 \"hello\"\n")
+	out = vstpOK(t, "decode", "56540103020f0000000018", "010c01d0d1d2d3d4d5d6d700000102", "1080200000", "110080100000",
+		"0f00800111700362796500000020", "0a4174")
+	require.Contains(t, out, "  MAX_DATA credit=2097152\n  MAX_STREAM_DATA stream=0 credit=1048576\n"+
+		"  STREAM stream=0 offset=70000 fin length=3 \"bye\"\n  PADDING length=3\n")
+	require.NotContains(t, vstpOK(t, "decode", dataHex), "connection id")
+}
+
 func TestDecodeErrors(t *testing.T) {
 	tests := []struct{ hex, want string }{
 		{"00", "magic bytes: 00 instead of 56 54"},

@@ -157,6 +157,34 @@ func TestPipeBreaks(t *testing.T) {
 	c.Close()
 }
 
+// On datagrams, too: an error of the peer and an interrupt are no regular ends.
+func TestPipeBreaksOnDatagrams(t *testing.T) {
+	ln, err := vstp.Listen("rudp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer ln.Close()
+	in, stop := io.Pipe()
+	defer stop.Close()
+	p := start(t, in, "pipe", "--network", "rudp", ln.Addr().String())
+	c, err := ln.Accept()
+	require.NoError(t, err)
+	c.(*vstp.Conn).CloseWithError(vstp.CodeApplication, "no more tea")
+	require.Equal(t, exitFailure, p.wait())
+	require.Contains(t, p.stderr.String(), "no more tea")
+
+	in2, stop2 := io.Pipe()
+	defer stop2.Close()
+	p = start(t, in2, "pipe", "-v", "--network", "rudp", ln.Addr().String())
+	c, err = ln.Accept()
+	require.NoError(t, err)
+	defer c.Close()
+	p.stderr.wait(t, "connected by rudp to")
+	require.Equal(t, exitFailure, p.interrupt())
+	_, err = io.ReadAll(c)
+	var pe *vstp.ProtocolError
+	require.ErrorAs(t, err, &pe)
+	require.Equal(t, "interrupted", pe.Reason)
+}
+
 // refusing shows what a VerifyHello hook said, and --header reaches it.
 func TestRefusedAndHeader(t *testing.T) {
 	lc := &vstp.ListenConfig{Config: &vstp.Config{VerifyHello: verifyToken}}
