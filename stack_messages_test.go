@@ -161,13 +161,13 @@ func TestStackSmallBesideHuge(t *testing.T) {
 				took := make([]time.Duration, 1<<16)
 				var g group
 				for len(huge) == 0 {
-					i := len(began)
-					began = append(began, time.Now())
+					i, at := len(began), time.Now()
+					began = append(began, at)
 					g.Go(func() error {
 						p := contentBytes(100)
 						p[0], p[1] = byte(i>>8), byte(i)
 						err := l.send(&vstp.Message{Payload: p, RequireAck: true})
-						took[i] = time.Since(began[i])
+						took[i] = time.Since(at)
 						return err
 					})
 					time.Sleep(10 * ms)
@@ -188,7 +188,7 @@ func TestStackSmallBesideHuge(t *testing.T) {
 				t.Logf("%d: one way p50 %v, p99 %v; acknowledged p50 %v, p99 %v, max %v", len(took), ways[len(ways)/2],
 					ways[len(ways)*99/100], took[len(took)/2], p99, took[len(took)-1])
 				require.Less(t, took[len(took)/2], rtt*5/4)
-				require.Less(t, p99, 3*rtt) // a queue of 40 ms is filled for a moment, or one is lost
+				require.Less(t, p99, 6*rtt) // a queue of 40 ms is filled for a moment, or one is lost, its repetition too
 				l.close()
 			})
 		})

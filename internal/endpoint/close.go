@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"io"
 	"net"
 	"time"
 
@@ -72,8 +73,12 @@ func (s *Session) shutdown() error {
 	for s.ended == nil && !late {
 		s.others.waitOrRead(&s.mu, nil, s.ep)
 	}
-	if s.ended != nil {
-		return nil // it has everything, or is not there any more
+	switch {
+	case s.ended == nil:
+	case s.ended == net.ErrClosed, s.ended == io.EOF, s.ended == session.ErrPeerClosed, s.eng.Unacked(0) == 0:
+		return nil // it has everything, or wants no more
+	default:
+		return session.ErrUnsent
 	}
 	now := time.Now()
 	s.eng.Close(now, 0, "") // the engine tells the peer that something is missing

@@ -230,6 +230,7 @@ func (c *Conn) Read(ps []Packet) (int, error) {
 	for {
 		n, err := c.io.read(ps)
 		if n > 0 {
+			ioAcquire()
 			return n, nil
 		}
 		if c.isClosed() {
@@ -298,6 +299,7 @@ func (c *Conn) Write(b []byte, segSize int, to Addr, from Local) error {
 	}
 	err := ErrTooLarge
 	if largest <= maxPayload {
+		ioRelease()
 		err = c.io.write(b, segSize, to, from)
 	}
 	if err == nil {
