@@ -247,7 +247,7 @@ func TestAckRoundTrip(t *testing.T) {
 func TestDataFit(t *testing.T) {
 	for _, head := range []int{2, 3, 10, 25} {
 		for room := head + 1; room < 400; room++ {
-			for n := 0; n < 420; n++ {
+			for n := range 420 {
 				fit, last := dataFit(room, head, n)
 				used := head + fit
 				if !last {

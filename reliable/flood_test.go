@@ -14,7 +14,7 @@ func TestCancelledPlaces(t *testing.T) {
 	pn := packetNumber(0)
 	give := func(from, step uint64) {
 		var b []byte
-		for n := uint64(0); n < 50; n++ {
+		for n := range uint64(50) {
 			seq := from + n*step
 			b = appendCancel(b, pn2id(pn)+n, 1, true, 5, seq)
 		}

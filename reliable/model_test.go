@@ -47,7 +47,6 @@ type model struct {
 	rng  *rand.Rand
 	dirs [2]*modelDirection // by sending end
 	ops  int
-	calm bool // no more new work
 }
 
 func (m *model) fatalf(format string, args ...any) {

@@ -67,16 +67,6 @@ func (p *sentPacket) add(it sentItem) {
 	p.more = append(p.more, it)
 }
 
-// each calls f for the items in the order they were written.
-func (p *sentPacket) each(f func(*sentItem)) {
-	for i := range p.items[:p.nitems] {
-		f(&p.items[i])
-	}
-	for i := range p.more {
-		f(&p.more[i])
-	}
-}
-
 // sentPackets holds the records of packets from base to next-1 in a ring, and a list
 // of those in flight in the order of their numbers.
 type sentPackets struct {

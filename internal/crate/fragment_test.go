@@ -37,11 +37,11 @@ func permutations(n int, f func([]int)) {
 func TestEveryOrder(t *testing.T) {
 	h := framing.Header{{Key: "x", Value: "y"}, {Key: "x", Value: "z"}}
 	for n := 2; n <= 4; n++ {
-		want := ""
+		var want strings.Builder
 		var ds [][]byte
 		for i := range n {
 			part := strings.Repeat(string(rune('a'+i)), 3+i)
-			want += part
+			want.WriteString(part)
 			ds = append(ds, slice(t, 0, h, 5, i, n, part))
 		}
 		permutations(n, func(order []int) {
@@ -55,7 +55,7 @@ func TestEveryOrder(t *testing.T) {
 							got = append(got, res.Message)
 						}
 					}
-					if len(got) != 1 || string(got[0].Payload) != want || !equalHeader(got[0].Header, h) || got[0].ReqAck {
+					if len(got) != 1 || string(got[0].Payload) != want.String() || !equalHeader(got[0].Header, h) || got[0].ReqAck {
 						t.Fatalf("order %v: %d messages", seq, len(got))
 					}
 					checkSums(t, s.r)
