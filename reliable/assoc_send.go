@@ -39,7 +39,11 @@ func (a *Assoc) AppendDatagram(now time.Time, b []byte) []byte {
 	start := len(b)
 	b = a.appendHeader(b, p.pn)
 	head := len(b)
-	end := start + a.mtu.current - (a.overhead() - packetHeaderLen)
+	size := a.mtu.current
+	if a.loss.probes > 0 { // what the path has become too narrow for would be lost again
+		size = min(size, BaseMTU)
+	}
+	end := start + size - (a.overhead() - packetHeaderLen)
 	ackOnly := !data
 	b = a.appendAcks(b, t, end, ackOnly, p)
 	repeated := a.stats.BytesRetransmitted

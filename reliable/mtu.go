@@ -7,7 +7,7 @@ const (
 	mtuProbes        = 3  // MAX_PROBES, RFC 8899 §5.1.2
 	mtuFullPackets   = 10 // that must have gone out before a larger size is worth a probe
 	mtuResolution    = 32 // the search ends when it knows the size this well
-	mtuBlackHoleLoss = 24 // large packets lost in a row while small ones pass
+	mtuBlackHoleLoss = 8  // large packets lost in a row while small ones pass
 	mtuBlackHolePTOs = 3  // for at least as long
 	mtuFirstRaise    = 5 * time.Second
 	mtuRaise         = 10 * time.Minute // PMTU_RAISE_TIMER

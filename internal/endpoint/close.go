@@ -1,7 +1,6 @@
 package endpoint
 
 import (
-	"io"
 	"net"
 	"time"
 
@@ -74,11 +73,10 @@ func (s *Session) shutdown() error {
 		s.others.waitOrRead(&s.mu, nil, s.ep)
 	}
 	switch {
-	case s.ended == nil:
-	case s.ended == net.ErrClosed, s.ended == io.EOF, s.ended == session.ErrPeerClosed, s.eng.Unacked(0) == 0:
-		return nil // it has everything, or wants no more
-	default:
+	case s.ended == session.ErrIdleTimeout && s.eng.Unacked(0) > 0:
 		return session.ErrUnsent
+	case s.ended != nil:
+		return nil // it has everything, or wants no more
 	}
 	now := time.Now()
 	s.eng.Close(now, 0, "") // the engine tells the peer that something is missing
