@@ -28,6 +28,7 @@ func (s *Session) close(cause *handshake.Error) error {
 	s.closed = true
 	s.wakeAll()
 	now := time.Now()
+	s.limitEnd(now, false)
 	var err error
 	if cause == nil {
 		err = s.shutdown()
@@ -101,9 +102,59 @@ func (s *Session) beginEnd(now time.Time) {
 	s.flush(now)
 }
 
+// closeGrace is how long an end goes on at most beyond Config.Linger: time to tell
+// the peer once more that there will be nothing, and for its answer.
+const closeGrace = time.Second
+
+// limitEnd has a session that was closed be forgotten in time, whatever becomes of its
+// peer. If it is alone, nobody waits in Close to end it before. Session.mu is held.
+func (s *Session) limitEnd(now time.Time, alone bool) {
+	if s.endBy.IsZero() {
+		s.endBy = now.Add(max(s.ep.cfg.Linger, 0) + closeGrace)
+		s.alone = alone
+		s.arm(now)
+	}
+}
+
+// limit returns when endLate has something to do, zero for never.
+func (s *Session) limit() time.Time {
+	if s.alone && s.ended == nil {
+		return s.endBy.Add(-closeGrace)
+	}
+	return s.endBy
+}
+
+// endLate ends what limitEnd has set a limit to. Session.mu is held.
+func (s *Session) endLate(now time.Time) {
+	if s.endBy.IsZero() || now.Before(s.limit()) {
+		return
+	}
+	if now.Before(s.endBy) {
+		s.eng.Close(now, 0, "") // the engine tells the peer that something is missing
+		s.events()
+		return
+	}
+	if s.ended == nil {
+		s.ended = session.ErrUnsent
+		s.wakeAll()
+	}
+	s.over = true
+}
+
+// awaitEnd waits for the end of a session that was closed before.
+func (s *Session) awaitEnd() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.limitEnd(time.Now(), true)
+	for s.ended == nil && !s.removed && (s.eng != nil || s.dial != nil) {
+		s.others.waitOrRead(&s.mu, nil, s.ep)
+	}
+}
+
 // retire is Close for a session that no application knows: nobody waits.
 func (s *Session) retire(now time.Time) {
 	s.mu.Lock()
+	s.limitEnd(now, true)
 	if !s.closed {
 		s.closed = true
 		if s.dial != nil {
@@ -126,6 +177,7 @@ func (s *Session) reject(code framing.ErrorCode, reason string) {
 	if !s.closed && s.eng != nil {
 		s.closed = true
 		now := time.Now()
+		s.limitEnd(now, true)
 		s.eng.Close(now, uint64(code), reason)
 		s.flush(now)
 		s.wakeAll()

@@ -207,7 +207,10 @@ func (e *Endpoint) Close() error {
 	e.crate.end()
 	var wg sync.WaitGroup
 	for _, s := range all {
-		wg.Go(func() { s.Close() })
+		wg.Go(func() {
+			s.Close()
+			s.awaitEnd()
+		})
 	}
 	wg.Wait()
 	for _, s := range all {

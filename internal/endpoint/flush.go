@@ -177,10 +177,13 @@ func (s *Session) wakeup() time.Time {
 	if s.eng == nil {
 		return time.Time{}
 	}
-	if s.eng.Done() {
+	if s.over || s.eng.Done() {
 		return s.used // it is over: the timer looks whether it can be forgotten
 	}
 	t := s.eng.Timeout()
+	if end := s.limit(); !end.IsZero() && (t.IsZero() || end.Before(t)) {
+		t = end
+	}
 	if s.shared && !s.closed && s.ended == nil {
 		if idle := s.used.Add(sharedIdle); t.IsZero() || idle.Before(t) {
 			t = idle
@@ -206,6 +209,7 @@ func (s *Session) fire() {
 		s.eng.Advance(now)
 		s.events()
 		s.closeIdle(now)
+		s.endLate(now)
 		s.flush(now)
 		s.arm(now)
 	}
@@ -218,7 +222,7 @@ func (s *Session) fire() {
 
 // gone reports whether nothing is left to be done, once. Session.mu is held.
 func (s *Session) gone() bool {
-	if s.removed || s.flushing || s.dial != nil || s.eng != nil && !s.eng.Done() {
+	if s.removed || s.flushing || s.dial != nil || s.eng != nil && !s.over && !s.eng.Done() {
 		return false
 	}
 	s.removed = true

@@ -136,7 +136,7 @@ func (o *readRole) needed() {
 func (o *readRole) takeBackground(rest bool) {
 	for {
 		o.mu.Lock()
-		if !o.held && (!rest || !o.grant()) {
+		if !o.held && (o.dead || !rest || !o.grant()) {
 			o.held = true
 			o.mu.Unlock()
 			return

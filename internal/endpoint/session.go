@@ -41,6 +41,8 @@ type Session struct {
 	closed  bool  // by Close: nothing but the end goes on
 	ended   error // why the engine has ended, or the handshake failed; final
 	removed bool  // the endpoint has forgotten it
+	over    bool  // it is to be forgotten, whatever the engine says
+	alone   bool  // it is closed, and no call waits until the peer has everything
 	touched bool  // had packets in this batch; the reader's
 	ready   bool  // is in Endpoint.inbox; Endpoint.mu guards it
 	up      bool  // the handshake is over; Endpoint.mu guards it
@@ -50,6 +52,7 @@ type Session struct {
 	pongs   uint64
 	pongRTT time.Duration
 	used    time.Time // shared: last message
+	endBy   time.Time // when over is set; zero until it is closed
 
 	readers  waitq // Read
 	writers  waitq // Write
