@@ -106,6 +106,11 @@ type Assoc struct {
 	window         int64
 	grantedAt      instant
 
+	// Signs of life that are asked for while credit is missing. See starved.go.
+	asked     int           // in a row
+	owedSince instant       // when the first packet after the last received one was sent that wants an answer
+	patience  time.Duration // of all attempts of a message
+
 	// Messages out.
 	messages        int // not settled
 	openMessages    int // with an id
@@ -116,6 +121,7 @@ type Assoc struct {
 	msgCredit       int64
 	lines           map[uint64][]*Outgoing // of each ordered channel those that have not begun
 	blocked         sendQueue              // waiting for credit, or for openMessages
+	blockedMessages int                    // not settled ones of those
 	openShort       bool                   // one of them for openMessages
 	messagesRaised  bool                   // there is more credit
 	halfSent        map[uint64]*Outgoing   // with an id, and not settled
@@ -180,6 +186,7 @@ func New(now time.Time, c *Config) *Assoc {
 	a.c.Peer.AckDelay = min(a.c.Peer.AckDelay, maxAckDelay)
 	a.now = instant(time.Second)
 	a.lastReceived, a.idleFrom, a.lastKeepAlive = a.now, a.now, a.now
+	a.patience = c.Retry.patience()
 	a.makeHeader()
 	a.acks.maxDelay = c.Local.AckDelay
 	a.rtt.init(a.c.RTT)

@@ -123,6 +123,7 @@ func (a *Assoc) packetSent(t instant, p *sentPacket, size int) {
 	}
 	if a.eliciting == 0 {
 		a.idleFrom = max(a.idleFrom, min(t, a.lastReceived.add(a.c.IdleTimeout/2)))
+		a.owedSince = t
 	}
 	p.counted = true
 	a.eliciting++
@@ -325,6 +326,7 @@ func (a *Assoc) Timeout() time.Time {
 		first(a.lossTimeout())
 		first(a.nextSend)
 		first(a.restAt())
+		first(a.askAt())
 		if a.c.KeepAlive > 0 && !a.pingDue {
 			first(max(a.lastReceived, a.lastKeepAlive).add(a.c.KeepAlive))
 		}
@@ -359,6 +361,9 @@ func (a *Assoc) Advance(now time.Time) {
 	if d := a.c.KeepAlive; d > 0 && t >= max(a.lastReceived, a.lastKeepAlive).add(d) {
 		a.lastKeepAlive = t
 		a.pingDue = true
+	}
+	if at := a.askAt(); at != 0 && t >= at {
+		a.ask()
 	}
 	if at := a.restAt(); at != 0 && t >= at {
 		a.rest()

@@ -72,7 +72,8 @@ type Limits struct {
 // fails when none of it was acknowledged for AckTimeout; then everything
 // unacknowledged is sent again after Delay, which doubles up to MaxDelay. After
 // MaxRetries such attempts in a row the message has failed. While the peer grants
-// no credit, no attempt runs.
+// no credit, no attempt runs: the message has failed when the peer answers nothing at
+// all for as long as all attempts take.
 type Retry struct {
 	MaxRetries      int
 	AckTimeout      time.Duration

@@ -41,7 +41,7 @@ type Outgoing struct {
 	headBuf    [24]byte
 	sequence   uint64
 	started    bool // it has an id and its place in its channel
-	waiting    bool // in Assoc.blocked
+	waiting    bool // in Assoc.blocked, and not settled
 	fragments  bool // repaired; otherwise it goes as one MESSAGE
 	accepted   bool // by SendMessage
 	queued     bool // in Assoc.ready
@@ -137,6 +137,9 @@ func (a *Assoc) SendMessage(now time.Time, m *Outgoing) error {
 		m.expires = t.add(m.Lifetime)
 		a.schedule(m, m.expires)
 	}
+	if m.Ack && a.c.Retry.AckTimeout > 0 {
+		a.schedule(m, t.add(a.patience))
+	}
 	if m.Ordered {
 		a.lines[m.Channel] = append(a.lines[m.Channel], m)
 	}
@@ -191,6 +194,7 @@ func (a *Assoc) begin(t instant, m *Outgoing) bool {
 		a.leaveLine(m)
 	}
 	a.msgSent += cost
+	a.fed()
 	a.openMessages++
 	m.id = a.nextMessage
 	a.nextMessage++
@@ -326,6 +330,7 @@ func (a *Assoc) settleMessage(m *Outgoing, err error) {
 	m.done, m.err = true, err
 	a.messages--
 	a.unschedule(m)
+	a.unblock(m)
 	switch {
 	case m.started && err != nil && a.err == nil:
 		delete(a.halfSent, m.id)
@@ -396,7 +401,16 @@ func (a *Assoc) closeMessage() {
 // block has m wait for credit, or until fewer messages are open.
 func (a *Assoc) block(m *Outgoing) {
 	m.waiting = true
+	a.blockedMessages++
 	a.blocked.push(m.Priority, sender{msg: m})
+}
+
+// unblock notes that m waits no more.
+func (a *Assoc) unblock(m *Outgoing) {
+	if m.waiting {
+		m.waiting = false
+		a.blockedMessages--
+	}
 }
 
 // unblockMessages begins those in Assoc.blocked that now can.
@@ -411,7 +425,7 @@ func (a *Assoc) unblockMessages() {
 				kept++
 				continue
 			}
-			m.waiting = false
+			a.unblock(m)
 			a.enqueueMessage(m)
 		}
 		// Those that go on waiting move up to the ones that were not looked at.
@@ -484,6 +498,14 @@ func (a *Assoc) messageDue(t instant, m *Outgoing) {
 			a.retry(m)
 		}
 		a.schedule(m, a.attemptEnds(m))
+	}
+	if m.Ack && !m.started && a.c.Retry.AckTimeout > 0 {
+		silence := a.silence(t)
+		if silence >= a.patience {
+			a.settleMessage(m, ErrNoAck)
+			return
+		}
+		a.schedule(m, t.add(a.patience-silence))
 	}
 	if m.expires != 0 {
 		a.schedule(m, m.expires)

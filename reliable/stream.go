@@ -247,6 +247,7 @@ func (a *Assoc) appendStream(b []byte, room int, s *stream, p *sentPacket) ([]by
 	} else {
 		s.next = end
 		a.dataSent += int64(n)
+		a.fed()
 		a.announceBlocked(s)
 	}
 	if fin {
