@@ -27,7 +27,7 @@ func TestStackStarvedRestart(t *testing.T) {
 				}
 			}
 		})
-		time.Sleep(10 * time.Second) // full
+		time.Sleep(35 * time.Second) // full; the last PING of Config.KeepAlive was not long ago
 		l.kill()
 		time.Sleep(time.Second)
 		l.restart(t, &vstp.Config{Linger: -1})
