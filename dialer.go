@@ -35,10 +35,10 @@ type Dialer struct {
 	Config *Config
 
 	// NetDialer makes the carriers; nil means the zero net.Dialer. Its Timeout and
-	// Deadline bound the handshake too. On datagrams, Resolver, LocalAddr and
-	// FallbackDelay have their meaning, and Control or ControlContext is called with
-	// the local address: each connection has a socket of its own, which is not
-	// connected.
+	// Deadline bound the handshake too. On datagrams, Resolver, LocalAddr, FallbackDelay,
+	// Control and ControlContext have their meaning: each address of a host is tried with
+	// a connected socket of its own, but for a LocalAddr with a port, which means one
+	// socket for all of them.
 	NetDialer *net.Dialer
 }
 
@@ -54,7 +54,7 @@ func (d *Dialer) Dial(network, address string) (net.Conn, error) {
 //
 // On datagrams, a host with several addresses is tried at all of them, the next one
 // 300 ms (net.Dialer.FallbackDelay, if set) after the one before or as soon as that
-// has failed; the first that answers is taken. Without a bound in ctx or NetDialer,
+// has failed, as where nobody listens; the first that answers is taken. Without a bound in ctx or NetDialer,
 // Config.HandshakeTimeout bounds each attempt.
 func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	nd := d.NetDialer

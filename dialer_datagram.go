@@ -41,25 +41,68 @@ func (d *Dialer) dialDatagram(ctx context.Context, nd *net.Dialer, network, addr
 	if err != nil {
 		return nil, opError(nil, publicError(err))
 	}
-	e, err := dialEndpoint(ctx, nd, local, addrs, config)
-	if err != nil {
-		return nil, opError(net.UDPAddrFromAddrPort(addrs[0]), publicError(err))
-	}
 	if config.Legacy {
+		e, err := dialEndpoint(ctx, nd, addrs[0], config)
+		if err != nil {
+			return nil, opError(net.UDPAddrFromAddrPort(addrs[0]), publicError(err))
+		}
 		return newConn(&legacyMessages{e: e, to: udpio.Addr{AddrPort: addrs[0]}}, network), nil // nobody to ask
 	}
-	dial := e.DialStream
-	if kindOf(network) == messageNetwork {
-		dial = e.DialMessages
-	}
-	s, addr, err := dialAny(ctx, dial, addrs, nd.FallbackDelay)
+	c, addr, err := dialAddrs(ctx, nd, local, network, addrs, config)
 	if err != nil {
-		e.Close()
 		return nil, opError(net.UDPAddrFromAddrPort(addr), publicError(err))
 	}
-	c := newConn(s, network)
-	e.CloseWhenIdle() // the socket ends with this session
 	return c, nil
+}
+
+// dialAddrs returns a connection to one of addrs, or an address with what is wrong.
+func dialAddrs(ctx context.Context, nd *net.Dialer, local *net.UDPAddr, network string, addrs []netip.AddrPort, config *endpoint.Config) (*Conn, netip.AddrPort, error) {
+	on := func(e *endpoint.Endpoint) dialFunc {
+		if kindOf(network) == messageNetwork {
+			return e.DialMessages
+		}
+		return e.DialStream
+	}
+	var shared *endpoint.Endpoint
+	var dial dialFunc
+	if local == nil || local.Port == 0 || len(addrs) == 1 {
+		dial = func(ctx context.Context, to udpio.Addr) (*endpoint.Session, error) {
+			e, err := dialEndpoint(ctx, nd, to.AddrPort, config)
+			if err != nil {
+				return nil, err
+			}
+			return dialOn(ctx, e, on(e), to)
+		}
+	} else {
+		// There is one port for all of them, and so one socket.
+		var err error
+		if shared, err = sharedDialEndpoint(ctx, nd, local, addrs, config); err != nil {
+			return nil, addrs[0], err
+		}
+		dial = on(shared)
+	}
+	s, addr, err := dialAny(ctx, dial, addrs, nd.FallbackDelay)
+	switch {
+	case err != nil && shared != nil:
+		shared.Close()
+	case shared != nil:
+		shared.CloseWhenIdle() // it ends with the session
+	}
+	if err != nil {
+		return nil, addr, err
+	}
+	return newConn(s, network), addr, nil
+}
+
+// dialOn dials on e, which ends with the session or at once.
+func dialOn(ctx context.Context, e *endpoint.Endpoint, dial dialFunc, to udpio.Addr) (*endpoint.Session, error) {
+	s, err := dial(ctx, to)
+	if err != nil {
+		e.Close()
+		return nil, err
+	}
+	e.CloseWhenIdle()
+	return s, nil
 }
 
 // localUDPAddr returns nd.LocalAddr, nil for any.
@@ -146,17 +189,20 @@ func reaches(local *net.UDPAddr, ip netip.Addr) bool {
 	return (local.IP.To4() != nil) == ip.Is4()
 }
 
-// dialEndpoint returns an endpoint on a new socket that can send to all of addrs. If
-// that is one, the socket is connected: the system tells if nobody is there, and need
-// not look for the way to it again and again.
-func dialEndpoint(ctx context.Context, nd *net.Dialer, local *net.UDPAddr, addrs []netip.AddrPort, config *endpoint.Config) (*endpoint.Endpoint, error) {
-	if len(addrs) == 1 {
-		c, err := (&net.Dialer{LocalAddr: nd.LocalAddr, Control: nd.Control, ControlContext: nd.ControlContext}).DialContext(ctx, "udp", addrs[0].String())
-		if err != nil {
-			return nil, err
-		}
-		return newEndpoint(c.(*net.UDPConn), config), nil
+// dialEndpoint returns an endpoint on a new socket for addr alone: it is connected, so
+// that the system tells if nobody is there, and need not look for the way to it again and
+// again.
+func dialEndpoint(ctx context.Context, nd *net.Dialer, addr netip.AddrPort, config *endpoint.Config) (*endpoint.Endpoint, error) {
+	c, err := (&net.Dialer{LocalAddr: nd.LocalAddr, Control: nd.Control, ControlContext: nd.ControlContext}).DialContext(ctx, "udp", addr.String())
+	if err != nil {
+		return nil, err
 	}
+	return newEndpoint(c.(*net.UDPConn), config), nil
+}
+
+// sharedDialEndpoint returns an endpoint on a new socket at local that can send to all of
+// addrs.
+func sharedDialEndpoint(ctx context.Context, nd *net.Dialer, local *net.UDPAddr, addrs []netip.AddrPort, config *endpoint.Config) (*endpoint.Endpoint, error) {
 	lc := &net.ListenConfig{Control: nd.Control}
 	if nd.ControlContext != nil {
 		lc.Control = func(network, address string, c syscall.RawConn) error {
@@ -168,17 +214,14 @@ func dialEndpoint(ctx context.Context, nd *net.Dialer, local *net.UDPAddr, addrs
 		any4 = any4 || a.Addr().Is4()
 		any6 = any6 || a.Addr().Is6()
 	}
-	network, address := "udp", ":0"
+	network := "udp"
 	switch {
 	case !any6:
 		network = "udp4"
 	case !any4:
 		network = "udp6"
 	}
-	if local != nil {
-		address = local.String()
-	}
-	pc, err := lc.ListenPacket(ctx, network, address)
+	pc, err := lc.ListenPacket(ctx, network, local.String())
 	if err != nil {
 		return nil, err
 	}

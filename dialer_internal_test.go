@@ -5,7 +5,9 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -91,6 +93,61 @@ func TestDialAny(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Each address of several ends at once where nobody listens, and the next one is tried.
+// Trap U1.
+func TestDialAddrsRefused(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("not every system tells, or has addresses beside 127.0.0.1")
+	}
+	var addrs []netip.AddrPort
+	for _, a := range []string{"127.0.0.1:0", "127.0.0.2:0", "127.0.0.3:0"} {
+		pc, err := net.ListenPacket("udp", a)
+		require.NoError(t, err)
+		addrs = append(addrs, pc.LocalAddr().(*net.UDPAddr).AddrPort())
+		require.NoError(t, pc.Close())
+	}
+	config, err := (*Config)(nil).endpoint(false)
+	require.NoError(t, err)
+	nd := &net.Dialer{FallbackDelay: -1} // one after the other
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for _, network := range []string{"udp", "rudp"} {
+		start := time.Now()
+		_, addr, err := dialAddrs(ctx, nd, nil, network, addrs, config)
+		require.ErrorIs(t, err, syscall.ECONNREFUSED)
+		require.Equal(t, addrs[0], addr)
+		require.Less(t, time.Since(start), 5*time.Second)
+	}
+	ln, err := Listen("rudp", addrs[2].String())
+	require.NoError(t, err)
+	defer ln.Close()
+	for _, local := range []*net.UDPAddr{nil, {IP: net.IPv4(127, 0, 0, 1)}} {
+		nd.LocalAddr = nil
+		if local != nil {
+			nd.LocalAddr = local
+		}
+		c, addr, err := dialAddrs(ctx, nd, local, "rudp", addrs, config)
+		require.NoError(t, err)
+		require.Equal(t, addrs[2], addr)
+		s, err := ln.Accept()
+		require.NoError(t, err)
+		require.NoError(t, c.Close())
+		require.NoError(t, s.Close())
+	}
+	// With a local port there is one socket, and nothing is refused.
+	nd.FallbackDelay = 10 * time.Millisecond
+	local := net.UDPAddrFromAddrPort(addrs[0])
+	nd.LocalAddr = local
+	c, addr, err := dialAddrs(ctx, nd, local, "rudp", addrs[1:], config)
+	require.NoError(t, err)
+	require.Equal(t, addrs[2], addr)
+	require.Equal(t, addrs[0].String(), c.LocalAddr().String())
+	s, err := ln.Accept()
+	require.NoError(t, err)
+	require.NoError(t, c.Close())
+	require.NoError(t, s.Close())
 }
 
 // What addresses mean, without asking anybody.
