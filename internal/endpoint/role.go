@@ -12,7 +12,19 @@ import (
 // returned: the application usually comes back at once, and waking another goroutine
 // in between costs more than all else in a short exchange. An acknowledgement may
 // take five times as long.
-const graceTurn = time.Millisecond
+//
+// While calls come back again and again for a packet or two, the grace grows up to
+// maxGrace: a timer that is due before the kernel's next tick makes each wait for a
+// packet program the clock, which on a virtual machine costs as much as the exchange.
+const (
+	graceTurn = time.Millisecond
+	maxGrace  = 16 * time.Millisecond
+
+	// A grace in which calls came back steadyTurns times, for at most smallTurn reads
+	// of one datagram each, is followed by a longer one.
+	steadyTurns = 8
+	smallTurn   = 2
+)
 
 // A readRole says who reads the socket. That is a goroutine in the background, or,
 // while no other call waits for something, the one call that does: then a packet wakes
@@ -34,8 +46,10 @@ type readRole struct {
 	armed       bool
 	turns       uint64 // how often a call has held it
 	turnsArmed  uint64
-	misses      int // graces in a row in which nobody came back
-	skip        int // graces that are not granted because of that
+	grace       time.Duration // how long the next one is
+	busy        bool          // a turn since turnsArmed had much to read
+	misses      int           // graces in a row in which nobody came back
+	skip        int           // graces that are not granted because of that
 }
 
 // maxMisses bounds how many graces are left out, as a power of two.
@@ -44,6 +58,7 @@ const maxMisses = 6
 func (o *readRole) init(sock *udpio.Conn) {
 	o.possible = sock.CanInterrupt()
 	o.resume = make(chan struct{}, 1)
+	o.grace = graceTurn
 }
 
 // take gets the role for a call, and reports whether it did.
@@ -84,17 +99,24 @@ func (o *readRole) release() {
 	o.arm()
 }
 
+// rush notes that there was much to read in a turn: the next grace has to be short.
+func (o *readRole) rush() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.busy, o.grace = true, graceTurn
+}
+
 // arm begins a grace. mu is held.
 func (o *readRole) arm() {
 	if o.armed {
 		return
 	}
 	o.armed = true
-	o.turnsArmed = o.turns
+	o.turnsArmed, o.busy = o.turns, false
 	if o.timer == nil {
-		o.timer = time.AfterFunc(graceTurn, o.graceOver)
+		o.timer = time.AfterFunc(o.grace, o.graceOver)
 	} else {
-		o.timer.Reset(graceTurn)
+		o.timer.Reset(o.grace)
 	}
 }
 
@@ -103,11 +125,15 @@ func (o *readRole) graceOver() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.armed = false
+	if !o.busy && o.turns-o.turnsArmed >= steadyTurns {
+		o.grace = min(2*o.grace, maxGrace)
+	}
 	switch {
 	case o.held || o.dead:
 	case o.turns != o.turnsArmed:
 		o.arm()
 	default:
+		o.grace = graceTurn
 		o.misses = min(o.misses+1, maxMisses)
 		o.skip = 1 << o.misses
 		o.wakeUp()
@@ -204,6 +230,7 @@ func (o *readRole) fail() {
 
 // serve reads the socket for the waiter w, with the role held, until w is woken.
 func (e *Endpoint) serve(w *waiter) {
+	reads, busy := 0, false
 	for e.role.begin(w) {
 		n, err := e.sock.Read(e.packets)
 		e.role.end(e.sock)
@@ -214,7 +241,12 @@ func (e *Endpoint) serve(w *waiter) {
 			e.role.fail() // the background goroutine finds the same, and ends everything
 			break
 		}
+		reads++
+		busy = busy || n > 1 || e.packets[0].SegSize > 0 || reads > smallTurn
 		e.take(n)
+	}
+	if busy {
+		e.role.rush()
 	}
 	e.role.release()
 }
