@@ -133,7 +133,7 @@ func transferHalf(c, s *vstp.Conn, n int64) error {
 
 // 100 MB, as a stream and as one message.
 func TestStackHuge(t *testing.T) {
-	for _, loss := range []float64{0, 0.01} {
+	for _, loss := range []float64{0, 0.01, 0.05, 0.3} {
 		path := simnet.Path{Delay: 5 * ms, Loss: loss, Rate: 200_000_000, Queue: 4_000_000}
 		t.Run(fmt.Sprintf("stream, loss %v", loss), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
