@@ -145,7 +145,8 @@ func (c *Conn) WriteTo(w io.Writer) (int64, error) {
 }
 
 // CloseWrite ends this side's stream and messages: the peer reads io.EOF after
-// what was sent before. Reading goes on. CloseWrite does not block.
+// what was sent before. Reading goes on. CloseWrite does not block. On datagrams the
+// end comes after all messages, those that the peer does not receive included.
 func (c *Conn) CloseWrite() error { return c.opError("close", c.s.CloseWrite()) }
 
 // Close closes the connection. What Write has accepted is sent; Close waits at most

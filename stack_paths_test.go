@@ -108,8 +108,7 @@ func TestStackConnMessages(t *testing.T) {
 				return nil
 			})
 		}
-		require.NoError(t, transferHalf(c, s, n))
-		g.wg.Wait()
+		require.NoError(t, transferHalf(c, s, n, g.wg.Wait))
 		g.Wait(t)
 		closed := async(c.Close)
 		require.NoError(t, s.Close())
@@ -117,12 +116,14 @@ func TestStackConnMessages(t *testing.T) {
 	})
 }
 
-// transferHalf is transfer without the end of the connection.
-func transferHalf(c, s *vstp.Conn, n int64) error {
+// transferHalf is transfer without the end of the connection. Before the half-close it
+// waits for what else is to be sent.
+func transferHalf(c, s *vstp.Conn, n int64, others func()) error {
 	sent := async(func() error {
 		if _, err := io.Copy(c, content(n)); err != nil {
 			return err
 		}
+		others()
 		return c.CloseWrite()
 	})
 	if err := (talk{}).expect(s, n); err != nil {

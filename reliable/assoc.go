@@ -21,6 +21,7 @@ const (
 	EventMessage               // a message can be received
 	EventMessageRoom           // SendMessage may be tried again after ErrFull
 	EventMessageDone           // Message: is settled
+	EventMessagesEnd           // no further messages will come, see MessagesEnded
 	EventPong                  // RTT: the answer to Ping has come
 	EventClosed                // the association has ended, see Err
 )
@@ -141,6 +142,7 @@ type Assoc struct {
 	msgGranted   int64
 	msgReturned  int64
 	deaf         bool // nobody receives messages any more
+	messagesOver bool // the peer sends no further ones
 
 	shutting    bool // Shutdown was called
 	closeCode   uint64

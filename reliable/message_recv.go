@@ -302,6 +302,10 @@ func (a *Assoc) ReceiveMessage(now time.Time) (Incoming, bool) {
 	return in, true
 }
 
+// MessagesEnded reports whether the peer has ended its messages, by CloseWrite of stream
+// 0, and ReceiveMessage has returned all of them.
+func (a *Assoc) MessagesEnded() bool { return a.messagesOver && !a.MessagesWaiting() }
+
 // MessagesWaiting reports whether ReceiveMessage would return one.
 func (a *Assoc) MessagesWaiting() bool { return a.inboxHead < len(a.inbox) }
 

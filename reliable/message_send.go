@@ -107,8 +107,8 @@ func (m *Outgoing) appendBody(b []byte, start, end int64) []byte {
 }
 
 // SendMessage begins to send m. The error is ErrMessageTooLarge, ErrChannel, ErrFull
-// if too much is waiting (EventMessageRoom tells when to try again), or why the
-// association has ended. EventMessageDone follows.
+// if too much is waiting (EventMessageRoom tells when to try again), ErrWriteClosed after
+// CloseWrite of stream 0, or why the association has ended. EventMessageDone follows.
 func (a *Assoc) SendMessage(now time.Time, m *Outgoing) error {
 	t := a.tick(now)
 	switch {
@@ -116,6 +116,8 @@ func (a *Assoc) SendMessage(now time.Time, m *Outgoing) error {
 		return a.err
 	case a.shutting:
 		return ErrClosed
+	case a.messagesClosed():
+		return ErrWriteClosed
 	case int64(len(m.Payload)) > a.c.Peer.MaxMessage || len(m.Header) > framing.MaxHeaderLen:
 		return ErrMessageTooLarge
 	case m.Ordered && m.Channel >= maxChannels:
@@ -348,6 +350,7 @@ func (a *Assoc) settleMessage(m *Outgoing, err error) {
 	}
 	m.acked, m.lost = nil, nil
 	m.Header, m.Payload, m.head = nil, nil, nil
+	a.messagesLess()
 	a.event(Event{Kind: EventMessageDone, Message: m})
 	if a.wantMessageRoom && a.messages < maxQueuedMessages/2 && a.unrepaired < maxUnsentUnacked/2 {
 		a.wantMessageRoom = false
@@ -396,6 +399,7 @@ func (a *Assoc) closeMessage() {
 	if a.openShort {
 		a.unblockMessages()
 	}
+	a.messagesLess()
 }
 
 // block has m wait for credit, or until fewer messages are open.

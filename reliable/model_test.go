@@ -27,6 +27,7 @@ type modelDirection struct {
 	last     map[uint64]int      // by channel: index in order of the last one received
 	full     bool
 	messages bool // an event has told of messages
+	ended    bool // and of their end
 	nextID   uint64
 }
 
@@ -111,6 +112,8 @@ func (m *model) event(end int, e Event) {
 		in.readable = true
 	case EventMessage:
 		in.messages = true
+	case EventMessagesEnd:
+		in.messages, in.ended = true, true
 	case EventMessageRoom:
 		out.full = false
 	case EventMessageDone:
@@ -220,6 +223,9 @@ func (m *model) receive(end int) {
 	}
 	for d.messages {
 		in, ok := a.ReceiveMessage(m.s.now)
+		if !ok && d.ended && !a.MessagesEnded() {
+			m.fatalf("end %d: %v, but messages have ended: %v", end, a.MessagesEnded(), d.ended)
+		}
 		if !ok {
 			d.messages = false
 			break
@@ -271,13 +277,16 @@ func (m *model) run() {
 		if err := m.s.ends[end].CloseWrite(0); err != nil {
 			m.fatalf("CloseWrite: %v", err)
 		}
+		if err := m.s.ends[end].SendMessage(m.s.now, &Outgoing{}); err != ErrWriteClosed {
+			m.fatalf("SendMessage after CloseWrite: %v", err)
+		}
 	}
 	done := func() bool {
 		all := true
 		for end := range 2 {
 			m.receive(end)
 			d := m.dirs[end]
-			all = all && d.eof && m.s.ends[end].messages == 0 && m.s.ends[end].Flushed(0)
+			all = all && d.eof && d.ended && m.s.ends[end].messages == 0 && m.s.ends[end].Flushed(0)
 			for _, x := range d.sent {
 				all = all && x.settled && (!x.kept || x.got == 1)
 			}

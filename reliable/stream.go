@@ -151,7 +151,8 @@ func (a *Assoc) Write(now time.Time, id StreamID, p []byte) (int, error) {
 }
 
 // CloseWrite sends FIN behind what was written. Writing has an end then; reading
-// goes on.
+// goes on. With stream 0 messages end too: FIN goes when the peer has all that
+// SendMessage has accepted. PROTOCOL §7.7.
 func (a *Assoc) CloseWrite(id StreamID) error {
 	s := a.streams[id]
 	switch {
@@ -165,7 +166,30 @@ func (a *Assoc) CloseWrite(id StreamID) error {
 	s.fin = finReady
 	s.writeErr = ErrWriteClosed
 	a.enqueueStream(s)
+	if id == 0 && a.wantMessageRoom {
+		a.wantMessageRoom = false
+		a.event(Event{Kind: EventMessageRoom})
+	}
 	return nil
+}
+
+// messagesClosed reports whether CloseWrite of stream 0 has ended the messages of this
+// side.
+func (a *Assoc) messagesClosed() bool {
+	s := a.streams[0]
+	return s != nil && s.fin != finNone
+}
+
+// finDue reports whether FIN of s is to be sent behind what was written.
+func (a *Assoc) finDue(s *stream) bool {
+	return s.fin == finReady && (s.id != 0 || a.messages == 0 && a.openMessages == 0)
+}
+
+// messagesLess is called when there is one message less that FIN of stream 0 waits for.
+func (a *Assoc) messagesLess() {
+	if s := a.streams[0]; s != nil && s.fin == finReady {
+		a.enqueueStream(s)
+	}
 }
 
 // ResetStream gives up what the peer does not have yet, and tells it code.
@@ -203,7 +227,7 @@ func (a *Assoc) canSend(s *stream) bool {
 	if s.reset {
 		return false
 	}
-	return len(s.lost) > 0 || s.fin == finReady && s.next == s.out.end ||
+	return len(s.lost) > 0 || s.next == s.out.end && a.finDue(s) ||
 		s.next < s.out.end && s.next < s.credit && a.dataSent < a.dataCredit
 }
 
@@ -227,7 +251,7 @@ func (a *Assoc) appendStream(b []byte, room int, s *stream, p *sentPacket) ([]by
 	} else {
 		end = min(end, s.credit, start+a.dataCredit-a.dataSent)
 	}
-	finToo := s.fin == finReady && end == s.out.end
+	finToo := end == s.out.end && a.finDue(s)
 	if start >= end && !finToo {
 		return b, false
 	}

@@ -29,6 +29,10 @@ func (a *Assoc) streamReceived(t instant, c *chunk) error {
 		return errNoRoom
 	}
 	a.commit(s, int64(end), c.fin)
+	if c.fin && s.id == 0 && !a.messagesOver {
+		a.messagesOver = true
+		a.event(Event{Kind: EventMessagesEnd})
+	}
 	if s.in.ready() > before || s.final >= 0 && s.in.read+int64(s.in.ready()) == s.final {
 		a.readable(s)
 	}

@@ -301,6 +301,9 @@ func (s *Session) ReceiveMessage(ctx context.Context) (*session.Message, error) 
 				s.flush(now)
 				return m, nil
 			}
+			if s.eng.MessagesEnded() {
+				return nil, io.EOF
+			}
 		}
 		if s.ended != nil {
 			if s.ended == session.ErrPeerClosed {

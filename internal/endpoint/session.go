@@ -232,6 +232,8 @@ func (s *Session) events() {
 			s.others.wake()
 		case reliable.EventMessage:
 			s.messageArrived()
+		case reliable.EventMessagesEnd:
+			s.messages.wake()
 		case reliable.EventMessageRoom:
 			s.room.wake()
 		case reliable.EventMessageDone:

@@ -230,8 +230,8 @@ func (s *Session) ReadFrom(r io.Reader) (n int64, err error) {
 	}
 }
 
-// CloseWrite ends our stream. What was accepted before arrives before, what the peer
-// sends still arrives. It does not block.
+// CloseWrite ends our stream and messages. What was accepted before arrives before, what
+// the peer sends still arrives. It does not block.
 func (s *Session) CloseWrite() error {
 	if !s.stream {
 		return session.ErrNotSupported
@@ -252,6 +252,7 @@ func (s *Session) CloseWrite() error {
 	s.wclosed = true
 	err := s.eng.CloseWrite(0)
 	s.writers.wake()
+	s.room.wake()
 	s.flush(time.Now())
 	return translate(err)
 }
