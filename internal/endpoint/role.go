@@ -257,6 +257,7 @@ func (e *Endpoint) take(n int) {
 	r.now = time.Now()
 	for i := range e.packets[:n] {
 		r.packet(&e.packets[i])
+		e.packets[i].Data = nil // a socket that rests must not keep a buffer from the collector
 	}
 	r.finish()
 }

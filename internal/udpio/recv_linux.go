@@ -62,6 +62,7 @@ type receiver struct {
 	size    int // of a buffer; smaller in tests
 	batch   *recvBatch
 	readyFn func(fd uintptr) bool // made once: a closure for each call would be garbage
+	depth   int                   // packets to ask for
 
 	// One call of readyFn:
 	want  int // in: packets
@@ -73,10 +74,25 @@ func (r *receiver) init(f *fast) {
 	r.f = f
 	r.size = bufferSize
 	r.readyFn = r.ready
+	r.depth = minDepth
+}
+
+// minDepth is how many packets a socket is asked for that has had few: what is asked
+// for needs memory and time, also when it does not come.
+const minDepth = 2
+
+// adapt follows how many packets the socket has at a time.
+func (r *receiver) adapt() {
+	switch {
+	case r.n == r.want:
+		r.depth = min(2*r.want, maxBatch)
+	case r.n <= r.depth/4:
+		r.depth = max(r.depth/2, minDepth)
+	}
 }
 
 func (r *receiver) read(ps []Packet) (int, error) {
-	r.want = min(len(ps), maxBatch)
+	r.want = min(len(ps), r.depth)
 	if poison && r.batch != nil {
 		for i := range r.n {
 			overwrite(r.batch.bufs[i][:min(int(r.batch.hdrs[i].Len), r.size)])
@@ -90,6 +106,7 @@ func (r *receiver) read(ps []Packet) (int, error) {
 	if r.errno != 0 {
 		return 0, r.errno
 	}
+	r.adapt()
 	n := 0
 	for i := range r.n {
 		if r.packet(i, &ps[n]) {
