@@ -47,6 +47,20 @@ func (a *Assoc) checkShutdown(t instant) {
 	}
 }
 
+// Quiet reports whether no message is on its way, in either direction, or waits to be
+// received: whoever ends the association now cuts nothing off.
+func (a *Assoc) Quiet() bool {
+	if a.messages > 0 || a.openMessages > 0 || len(a.partials) > 0 || a.MessagesWaiting() {
+		return false
+	}
+	for _, ch := range a.channels {
+		if len(ch.waiting) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // flushed reports whether the peer has all that was written, and knows that it is all.
 func (a *Assoc) flushed() bool {
 	for _, s := range a.streams {

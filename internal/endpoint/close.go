@@ -208,12 +208,30 @@ func (s *Session) forget(err error) {
 	}
 }
 
-// sharedIdle is how long an association for messages is kept that nobody uses.
+// sharedIdle is how long an association for messages is kept that nobody uses, at most.
 const sharedIdle = time.Minute
+
+// idleAt returns when closeIdle may end a shared session. The client is the first to do
+// so, then the server, both before the idle timeout: a message of a client that sends
+// once in a while does not meet the end on its way.
+func (s *Session) idleAt() time.Time {
+	d := sharedIdle
+	if idle := s.result.Idle; idle > 0 {
+		d = min(d, idle/4*3)
+	}
+	if !s.client {
+		d += d / 6
+	}
+	return s.used.Add(d)
+}
 
 // closeIdle ends a shared session that was not used for long. Session.mu is held.
 func (s *Session) closeIdle(now time.Time) {
-	if !s.shared || s.closed || s.ended != nil || len(s.sends) > 0 || now.Sub(s.used) < sharedIdle {
+	if !s.shared || s.closed || s.ended != nil || len(s.sends) > 0 || now.Before(s.idleAt()) {
+		return
+	}
+	if !s.eng.Quiet() {
+		s.used = now
 		return
 	}
 	s.closed = true

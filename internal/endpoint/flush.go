@@ -185,7 +185,7 @@ func (s *Session) wakeup() time.Time {
 		t = end
 	}
 	if s.shared && !s.closed && s.ended == nil {
-		if idle := s.used.Add(sharedIdle); t.IsZero() || idle.Before(t) {
+		if idle := s.idleAt(); t.IsZero() || idle.Before(t) {
 			t = idle
 		}
 	}
