@@ -170,9 +170,8 @@ func (a *Assoc) cancelReceived(c *chunk) error {
 
 // parseBody splits a body, of which it takes possession.
 func (a *Assoc) parseBody(b []byte) (in Incoming, ordered bool, ch, seq uint64, err error) {
-	bad := protocolError("malformed message")
 	if len(b) == 0 || b[0]&^(bodyOrdered|bodyAck|bodyHeader) != 0 {
-		return in, false, 0, 0, bad
+		return in, false, 0, 0, protocolError("malformed message")
 	}
 	attr := b[0]
 	r := chunkReader{b: b[1:], ok: true}
@@ -186,7 +185,7 @@ func (a *Assoc) parseBody(b []byte) (in Incoming, ordered bool, ch, seq uint64, 
 	in.Payload = r.b
 	if !r.ok || len(in.Header) > framing.MaxHeaderLen || framing.RawHeader(in.Header).Validate() != nil ||
 		int64(len(in.Payload)) > a.c.Local.MaxMessage {
-		return in, false, 0, 0, bad
+		return in, false, 0, 0, protocolError("malformed message")
 	}
 	return in, ordered, ch, seq, nil
 }

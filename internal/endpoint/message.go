@@ -37,13 +37,19 @@ type sendOp struct {
 	settled waitq
 }
 
+// A smallMessage is a message with what had to be copied of it, in one piece of memory.
+type smallMessage struct {
+	reliable.Outgoing
+	room [128]byte
+}
+
 // A waiting message is one that is kept for the end of a handshake.
 type waiting struct {
 	out *reliable.Outgoing
 	end time.Time // of its lifetime; zero for none
 }
 
-// errStale says that a shared session had ended before it was given a message.
+// errStale says that a shared session had ended before it has taken a message.
 var errStale = errors.New("endpoint: the association has ended")
 
 // outgoing makes of m what the engine takes. It reports whether the caller has to
@@ -52,7 +58,19 @@ func (s *Session) outgoing(m *session.Message) (out *reliable.Outgoing, wait boo
 	if err := checkMessage(m); err != nil {
 		return nil, false, err
 	}
-	out = &reliable.Outgoing{
+	wait = m.ReqAck || len(m.Payload) > maxCopied
+	n := m.Header.EncodedLen()
+	var room []byte // for the header and what has to be copied of the payload
+	switch size := n + len(m.Payload); {
+	case !wait && size <= len(smallMessage{}.room):
+		small := new(smallMessage)
+		out, room = &small.Outgoing, small.room[:0]
+	case !wait:
+		out, room = new(reliable.Outgoing), make([]byte, 0, size)
+	default:
+		out, room = new(reliable.Outgoing), make([]byte, 0, n)
+	}
+	*out = reliable.Outgoing{
 		Payload:  m.Payload,
 		Ack:      m.ReqAck,
 		Repair:   m.Repair || s.stream || s.ep.cfg.ReliableMessages,
@@ -61,16 +79,12 @@ func (s *Session) outgoing(m *session.Message) (out *reliable.Outgoing, wait boo
 		Priority: m.Priority,
 		Lifetime: m.Lifetime,
 	}
-	wait = m.ReqAck || len(m.Payload) > maxCopied
-	if n := m.Header.EncodedLen(); n > 0 || !wait {
-		b := make([]byte, 0, n+len(m.Payload))
-		b, _ = framing.AppendHeader(b, m.Header) // checked
-		if n > 0 {
-			out.Header = b[:n:n]
-		}
-		if !wait {
-			out.Payload = append(b, m.Payload...)[n:]
-		}
+	room, _ = framing.AppendHeader(room, m.Header) // checked
+	if n > 0 {
+		out.Header = room[:n:n]
+	}
+	if !wait {
+		out.Payload = append(room, m.Payload...)[n:]
 	}
 	return out, wait, nil
 }
@@ -101,10 +115,10 @@ func (s *Session) sendMessage(ctx context.Context, dl *deadline, m *session.Mess
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.shared && (s.closed || s.ended != nil && s.eng != nil) {
-		return errStale
-	}
 	for {
+		if s.shared && (s.closed || s.ended != nil && s.eng != nil) {
+			return errStale
+		}
 		if err := s.sendable(ctx, dl); err != nil {
 			return err
 		}
@@ -182,7 +196,7 @@ func (s *Session) queue(ctx context.Context, out *reliable.Outgoing, end time.Ti
 		return true, nil
 	}
 	if !wait && d.patience.IsZero() {
-		s.ep.stats.dropped.Add(1)
+		s.ep.stats.lost.Add(1)
 		return true, nil
 	}
 	s.waitForRoom(ctx, end)
@@ -216,7 +230,7 @@ func outlives(out *reliable.Outgoing, end, now time.Time) bool {
 func (s *Session) sendQueued(now time.Time, queue []waiting) {
 	for _, w := range queue {
 		if !outlives(w.out, w.end, now) || s.eng.SendMessage(now, w.out) != nil {
-			s.ep.stats.dropped.Add(1)
+			s.ep.stats.lost.Add(1)
 			continue
 		}
 		s.messageSent(now, w.out)
@@ -252,6 +266,10 @@ func (s *Session) messageDone(out *reliable.Outgoing) {
 		delete(s.sends, out)
 		op.done = true
 		op.settled.wake()
+		return
+	}
+	if s.shared {
+		s.leftOver(out)
 	}
 }
 

@@ -20,8 +20,9 @@ const (
 
 // An inbox is where ReceiveMessage looks. Endpoint.mu guards it.
 type inbox struct {
-	ready   []*Session // with messages; they take turns
-	orphans int        // of those, how many the endpoint has forgotten
+	ready   []*Session  // with messages; they take turns
+	room    [4]*Session // which ready begins in, as it is empty most of the time
+	orphans int         // of those, how many the endpoint has forgotten
 	crate   []received
 	last    bool  // the last one was of crate
 	size    int64 // of crate
@@ -41,6 +42,9 @@ func (e *Endpoint) markReady(s *Session) {
 	defer e.mu.Unlock()
 	if !s.ready {
 		s.ready = true
+		if e.inbox.ready == nil {
+			e.inbox.ready = e.inbox.room[:0]
+		}
 		e.inbox.ready = append(e.inbox.ready, s)
 	}
 	e.inbox.waiters.wake()
@@ -69,7 +73,9 @@ func (in *inbox) orphan(s *Session) {
 func (in *inbox) pop() *Session {
 	s := in.ready[0]
 	in.ready[0] = nil
-	in.ready = in.ready[1:]
+	if in.ready = in.ready[1:]; len(in.ready) == 0 {
+		in.ready = in.room[:0]
+	}
 	s.ready = false
 	if s.orphan {
 		s.orphan = false
