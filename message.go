@@ -42,7 +42,10 @@ type Message struct {
 	// What follows is for sending, and zero in a received message.
 
 	// Repair has the message repeated until it has arrived, without SendMessage
-	// waiting for that. On streams this is always so.
+	// waiting for that. On streams this is always so. When the peer of a PacketConn
+	// is restarted meanwhile, the new one gets what the old one has not acknowledged;
+	// that may have had it too. When the peer has gone for good the message is lost,
+	// and counted in PacketStats.Lost; RequireAck tells for each.
 	Repair bool
 
 	// Ordered delivers the message after all earlier ones with the same Channel

@@ -267,7 +267,8 @@ type PacketStats struct {
 	Overloaded uint64 // handshakes turned away because a limit was reached
 	Refused    uint64 // handshakes refused
 	BadCookies uint64 // handshakes with a cookie that is not ours, or old
-	Dropped    uint64 // messages and packets for which there was no room
+	Dropped    uint64 // messages and packets that came, and for which there was no room
+	Lost       uint64 // messages to peers that have gone or cannot be reached, of which SendMessage knew nothing yet
 
 	ReceiveBuffer, SendBuffer int  // of the socket, in bytes, as the system granted them; 0 if unknown
 	GSO, GRO                  bool // the system splits and joins datagrams for us
@@ -295,6 +296,7 @@ func (pc *PacketConn) Stats() PacketStats {
 		Refused:           s.Refused,
 		BadCookies:        s.BadCookies,
 		Dropped:           s.Dropped,
+		Lost:              s.Lost,
 		ReceiveBuffer:     s.Socket.RecvBuffer,
 		SendBuffer:        s.Socket.SendBuffer,
 		GSO:               s.Socket.GSO,

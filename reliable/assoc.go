@@ -113,7 +113,8 @@ type Assoc struct {
 	patience  time.Duration // of all attempts of a message
 
 	// Messages out.
-	messages        int // not settled
+	messages        int   // not settled
+	accepted        int64 // in all
 	openMessages    int // with an id
 	unrepaired      int // not repaired and not sent yet
 	nextMessage     uint64

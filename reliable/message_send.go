@@ -35,16 +35,18 @@ type Outgoing struct {
 	Channel  uint64        // below 1024
 	Priority int8          // larger goes first
 	Lifetime time.Duration // given up after that time; 0 is never
+	Moves    int           // for the caller: how often it was taken to another association
 
 	id         uint64
 	head       []byte // the body is head, Header, Payload
 	headBuf    [24]byte
 	sequence   uint64
-	started    bool // it has an id and its place in its channel
-	waiting    bool // in Assoc.blocked, and not settled
-	fragments  bool // repaired; otherwise it goes as one MESSAGE
-	accepted   bool // by SendMessage
-	queued     bool // in Assoc.ready
+	started    bool  // it has an id and its place in its channel
+	waiting    bool  // in Assoc.blocked, and not settled
+	fragments  bool  // repaired; otherwise it goes as one MESSAGE
+	accepted   bool  // by SendMessage
+	number     int64 // of those accepted
+	queued     bool  // in Assoc.ready
 	done       bool
 	err        error
 	next       int64 // first byte of the body never sent
@@ -131,6 +133,8 @@ func (a *Assoc) SendMessage(now time.Time, m *Outgoing) error {
 	}
 	a.messages++
 	m.accepted = true
+	m.number = a.accepted
+	a.accepted++
 	if !m.fragments {
 		a.unrepaired++
 	}
@@ -321,7 +325,30 @@ func (a *Assoc) messageLost(m *Outgoing, it *sentItem) {
 	}
 }
 
-// settleMessage ends m and lets go of its slices.
+// Again returns a message like m, to be sent over another association after this one was
+// ended by its peer, with what is left of its lifetime, and where it stands among the
+// others. ok is false if the lifetime is over, or m had another end.
+func (a *Assoc) Again(now time.Time, m *Outgoing) (again *Outgoing, number int64, ok bool) {
+	t := a.tick(now)
+	if !m.done || !movable(m.err) {
+		return nil, 0, false
+	}
+	again = &Outgoing{
+		Header: m.Header, Payload: m.Payload,
+		Ack: m.Ack, Repair: m.Repair, Ordered: m.Ordered, Channel: m.Channel, Priority: m.Priority,
+		Moves: m.Moves + 1,
+	}
+	if m.expires != 0 {
+		again.Lifetime = m.expires.sub(t)
+	}
+	return again, m.number, m.expires == 0 || again.Lifetime > 0
+}
+
+// movable reports whether messages that the end of an association has ended may be sent
+// over another one.
+func movable(err error) bool { return err == ErrReset || err == ErrPeerClosed }
+
+// settleMessage ends m and lets go of its slices, unless Again may need them.
 func (a *Assoc) settleMessage(m *Outgoing, err error) {
 	if m.done {
 		return
@@ -348,8 +375,10 @@ func (a *Assoc) settleMessage(m *Outgoing, err error) {
 	if err == nil {
 		a.stats.MessagesSent++
 	}
-	m.acked, m.lost = nil, nil
-	m.Header, m.Payload, m.head = nil, nil, nil
+	m.acked, m.lost, m.head = nil, nil, nil
+	if !movable(err) {
+		m.Header, m.Payload = nil, nil
+	}
 	a.messagesLess()
 	a.event(Event{Kind: EventMessageDone, Message: m})
 	if a.wantMessageRoom && a.messages < maxQueuedMessages/2 && a.unrepaired < maxUnsentUnacked/2 {

@@ -212,15 +212,15 @@ func (s *Session) forget(err error) {
 const sharedIdle = time.Minute
 
 // idleAt returns when closeIdle may end a shared session. The client is the first to do
-// so, then the server, both before the idle timeout: a message of a client that sends
-// once in a while does not meet the end on its way.
+// so, some time before the server does, or the idle timeout: a message of a client that
+// sends once in a while does not meet the end on its way.
 func (s *Session) idleAt() time.Time {
+	if !s.client {
+		return s.used.Add(sharedIdle + sharedIdle/6)
+	}
 	d := sharedIdle
 	if idle := s.result.Idle; idle > 0 {
 		d = min(d, idle/4*3)
-	}
-	if !s.client {
-		d += d / 6
 	}
 	return s.used.Add(d)
 }

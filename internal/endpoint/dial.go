@@ -219,7 +219,7 @@ func (s *Session) dialTimer(now time.Time) {
 // dialEnded ends the handshake without an association. Session.mu is held.
 func (s *Session) dialEnded(err error) {
 	if s.dial != nil {
-		s.ep.stats.dropped.Add(uint64(len(s.dial.queue)))
+		s.ep.stats.lost.Add(uint64(len(s.dial.queue)))
 		s.dial = nil
 	}
 	if s.ended == nil {

@@ -73,8 +73,8 @@ type Endpoint struct {
 }
 
 type endpointCounters struct {
-	datagramsIn, bytesIn, datagramsOut, bytesOut, sendErrors               atomic.Uint64
-	malformed, unknownID, resets, overloaded, refused, badCookies, dropped atomic.Uint64
+	datagramsIn, bytesIn, datagramsOut, bytesOut, sendErrors                     atomic.Uint64
+	malformed, unknownID, resets, overloaded, refused, badCookies, dropped, lost atomic.Uint64
 }
 
 // New begins to serve sock, which the endpoint owns from now on.
@@ -267,6 +267,7 @@ func (e *Endpoint) Stats() Stats {
 		Refused:           c.refused.Load(),
 		BadCookies:        c.badCookies.Load(),
 		Dropped:           c.dropped.Load(),
+		Lost:              c.lost.Load(),
 	}
 }
 

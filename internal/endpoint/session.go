@@ -60,6 +60,7 @@ type Session struct {
 	room     waitq // SendMessage, for room in the engine or the end of the handshake
 	others   waitq // Ping, Close, Handshake
 	sends    map[*reliable.Outgoing]*sendOp
+	left     []leftOver // messages that go on over another association
 
 	rdl, wdl deadline
 
@@ -260,6 +261,7 @@ func (s *Session) engineEnded() {
 	s.wakeAll()
 	if s.shared {
 		s.ep.unshare(s)
+		s.moveOn()
 	}
 }
 

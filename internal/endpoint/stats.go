@@ -21,5 +21,6 @@ type Stats struct {
 	Overloaded uint64 // HELLOs that found a limit reached
 	Refused    uint64 // handshakes that were refused
 	BadCookies uint64 // HELLOs with a cookie that is not ours or too old
-	Dropped    uint64 // messages and packets for which there was no room
+	Dropped    uint64 // messages and packets that came, and for which there was no room
+	Lost       uint64 // messages that nobody waits for and that could not be sent, or were to be repaired: the peer has gone
 }
