@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -87,6 +88,7 @@ func TestSimCloseWriteWaiting(t *testing.T) {
 		acked := async(func() error {
 			return c.SendMessage(context.Background(), &vstp.Message{RequireAck: true})
 		})
+		synctest.Wait()
 		accepted := 0
 		sent := make(chan error)
 		go func() {
