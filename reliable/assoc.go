@@ -17,6 +17,7 @@ const (
 	EventReadable              // Stream: data, its end or an error can be read
 	EventWritable              // Stream: there is room to write again, or writing has ended
 	EventStream                // Stream: opened by the peer
+	EventStreamRoom            // OpenStream may be tried again after ErrStreams
 	EventFlushed               // Stream: the peer has all of it, and FIN
 	EventMessage               // a message can be received
 	EventMessageRoom           // SendMessage may be tried again after ErrFull
@@ -96,6 +97,7 @@ type Assoc struct {
 	opened         uint64 // by this side
 	peerOpened     uint64
 	peerMaxStreams uint64 // what the peer allows
+	wantStreamRoom bool   // OpenStream has returned ErrStreams
 	maxPeerStreams uint64
 	dataSent       int64
 	dataCredit     int64
@@ -115,8 +117,8 @@ type Assoc struct {
 	// Messages out.
 	messages        int   // not settled
 	accepted        int64 // in all
-	openMessages    int // with an id
-	unrepaired      int // not repaired and not sent yet
+	openMessages    int   // with an id
+	unrepaired      int   // not repaired and not sent yet
 	nextMessage     uint64
 	sequences       map[uint64]uint64 // next in each ordered channel
 	msgSent         int64             // charges
@@ -446,7 +448,9 @@ func (a *Assoc) chunkReceived(t instant, c *chunk) error {
 			a.enqueueStream(s)
 		}
 	case chunkMaxStreams:
-		a.peerMaxStreams = max(a.peerMaxStreams, c.value)
+		if a.peerMaxStreams = max(a.peerMaxStreams, c.value); a.opened < a.peerMaxStreams {
+			a.streamRoom()
+		}
 	case chunkMaxMessages:
 		if v := credit(c.value); v > a.msgCredit {
 			a.msgCredit = v

@@ -155,6 +155,7 @@ func (a *Assoc) ended(err error) {
 		a.wantMessageRoom = false
 		a.event(Event{Kind: EventMessageRoom})
 	}
+	a.streamRoom()
 	a.ready, a.timers, a.cancels = sendQueue{}, nil, nil
 	a.openMessages = 0
 	next := a.loss.sent.next

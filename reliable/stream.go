@@ -99,12 +99,15 @@ func (a *Assoc) peerStream(id uint64) (*stream, error) {
 	return a.streams[sid], nil
 }
 
-// OpenStream opens a stream beside stream 0.
+// OpenStream opens a stream beside stream 0. The error is ErrStreams if the peer allows no
+// more at present (EventStreamRoom tells when to try again), or why the association has
+// ended.
 func (a *Assoc) OpenStream() (StreamID, error) {
 	if a.err != nil {
 		return 0, a.err
 	}
-	if int64(a.opened) >= int64(a.peerMaxStreams) {
+	if a.opened >= a.peerMaxStreams {
+		a.wantStreamRoom = true
 		return 0, ErrStreams
 	}
 	id := StreamID(a.opened << 1)
@@ -114,6 +117,14 @@ func (a *Assoc) OpenStream() (StreamID, error) {
 	a.opened++
 	a.newStream(id)
 	return id, nil
+}
+
+// streamRoom tells who has met ErrStreams that it may try again.
+func (a *Assoc) streamRoom() {
+	if a.wantStreamRoom {
+		a.wantStreamRoom = false
+		a.event(Event{Kind: EventStreamRoom})
+	}
 }
 
 // sendLimit is how many bytes a stream holds for sending. A packet that is lost again
