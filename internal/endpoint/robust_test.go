@@ -202,7 +202,7 @@ func TestIdleAssociations(t *testing.T) {
 		}
 		each := (after.HeapAlloc - before.HeapAlloc) / (2 * count)
 		t.Logf("%d bytes for an idle session", each)
-		if each > 24<<10 {
+		if each > 8<<10 {
 			t.Errorf("%d bytes for an idle session", each)
 		}
 		runtime.KeepAlive(keep)
