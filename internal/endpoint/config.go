@@ -170,6 +170,9 @@ func (e *Endpoint) engineConfig(s *Session, r *handshake.DatagramResult, rtt tim
 		ReceiveWindow: c.ReceiveWindow,
 		Seed:          binary.NativeEndian.Uint64(seed[:]),
 	}
+	if r.Idle > 0 {
+		rc.KeepAlive = min(rc.KeepAlive, r.Idle/2) // the peer may be the one that is impatient; PROTOCOL §7.9
+	}
 	if s.shared {
 		rc.KeepAlive = 0 // it comes back when it is needed
 	}
