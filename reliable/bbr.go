@@ -61,6 +61,7 @@ type bbr struct {
 	bbrBandwidth
 	bbrDelay
 	bbrLoss
+	bbrRival
 	bbrCycle
 
 	extra bbrExtra
@@ -129,6 +130,7 @@ func (b *bbr) persistentCongestion(now instant) {
 	b.inflightHi = math.Inf(1)
 	b.forgetRound()
 	b.queueLost, b.queueSent = 0, 0
+	b.bbrRival = bbrRival{}
 	b.extra = bbrExtra{begin: now}
 	b.fullBW, b.full, b.fullCount = false, 0, 0
 	b.lowSeen = now
@@ -178,6 +180,9 @@ func (b *bbr) windowGain() float64 {
 func (b *bbr) plainWindow() float64 {
 	if b.competes >= bbrCompeteCycles {
 		return bbrCompeteWindow
+	}
+	if b.holds() {
+		return bbrRivalWindow
 	}
 	return bbrWindow
 }

@@ -12,6 +12,7 @@ const (
 	bbrProbeWait   = 400 * time.Millisecond // between probes for more bandwidth, and up to
 	bbrProbeRandom = 600 * time.Millisecond // that much more by chance, so that flows do not stay in step
 	bbrProbeRounds = 2                      // at least
+	bbrDownRounds  = 3                      // what is left of the queue then is not this flow's
 
 	// A probe goes beyond the model by bbrStep / cbrt(product in packets), within
 	// bounds: a flow with a small share takes larger steps than one with a large
@@ -136,7 +137,8 @@ func (b *bbr) updateDown(s *ackSample, rs *rateSample) {
 		b.beginRefill(s.now)
 		return
 	}
-	if b.roundsIn() >= 1 && float64(s.inflight) <= min(b.bdp(b.maxBW()), b.inflightHi*(1-bbrHeadroom)) {
+	drained := float64(s.inflight) <= min(b.bdp(b.maxBW()), b.inflightHi*(1-bbrHeadroom))
+	if b.roundsIn() >= 1 && (drained || b.holds()) || b.roundsIn() >= bbrDownRounds {
 		b.enter(s.now, bbrCruise)
 	}
 }
@@ -158,6 +160,7 @@ func (b *bbr) beginRefill(now instant) {
 	b.afterUp = false
 	b.shared = b.cycleMin > b.nearRTT()
 	b.updateCompetes()
+	b.rivalCycle()
 	b.resetLow()
 	b.advance = false
 	b.advanceBW()

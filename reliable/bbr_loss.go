@@ -81,6 +81,7 @@ func (b *bbr) updateLoss(s *ackSample, rs *rateSample) {
 		b.lastMean = b.roundSum / float64(b.roundRTTs)
 	}
 	b.roundSum, b.roundRTTs = 0, 0
+	b.rivalRound()
 	if b.congested() {
 		b.congestion(s)
 	} else if b.quiet() && b.st != bbrUp && !b.afterUp {
@@ -148,6 +149,7 @@ func (b *bbr) learnLoss() {
 
 // congestion lowers the bounds (draft-ietf-ccwg-bbr §5.5.10).
 func (b *bbr) congestion(s *ackSample) {
+	b.rivalCongestion()
 	b.queueLost, b.queueSent = 0, 0
 	at := b.lostInflight / b.roundLost
 	floor := max(bbrBeta*min(b.bdp(b.bw()), float64(b.cwnd)), b.budget(), float64(b.minWindow()))
@@ -155,11 +157,16 @@ func (b *bbr) congestion(s *ackSample) {
 	case bbrStartup:
 		b.startupLoss(at)
 		return
-	case bbrUp:
+	case bbrRTT, bbrDrain, bbrRefill:
+		return
+	}
+	if b.holds() {
+		b.hold(s, at)
+		return
+	}
+	if b.st == bbrUp {
 		b.probeLoss(at, floor)
 		b.beginDown(s.now)
-		return
-	case bbrRTT, bbrDrain, bbrRefill:
 		return
 	}
 	if b.afterUp {

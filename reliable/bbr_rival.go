@@ -1,0 +1,82 @@
+package reliable
+
+import "math"
+
+const (
+	bbrRivalLoss   = 0.003 // share of packets lost in vain from which on giving way is pointless
+	bbrRivalMost   = 0.014 // of one cycle, so that what happened once is soon forgotten
+	bbrRivalMemory = 0.8   // what a cycle leaves of those before
+	bbrRivalRounds = 3     // after congestion, at least, that show whether somebody gave way
+	bbrRivalJudged = 8     // and at most
+	bbrRivalMoved  = 0.5   // share of the queue that is left if somebody did
+	bbrRivalWindow = 2.25  // instead of bbrWindow
+	bbrRivalHold   = 1.8   // what losses leave of the window, in products
+	bbrRivalRate   = 1.25  // times what was delivered in the last round: more was not this flow's
+)
+
+// bbrRival tells whether others at the bottleneck give way when packets are lost, as
+// this flow and CUBIC do: then the queue is much shorter soon after. The first version
+// of BBR does not, and whoever gives way to it is left with little. Beside such a
+// rival this flow holds about what it has.
+type bbrRival struct {
+	vainLost, vainSent float64 // packets that were lost and the queue did not become shorter, and all
+	cycleSent          float64 // packets of this cycle
+	judgedLost         float64 // packets lost since the congestion that is being judged
+	judgedRound        int64   // when that was
+	judgedQueue        float64 // queue then, in seconds
+	leastMean          float64 // smallest mean RTT of a round since then, in seconds
+}
+
+// holds reports whether there is a rival that does not give way.
+func (r *bbrRival) holds() bool { return r.vainLost > bbrRivalLoss*r.vainSent }
+
+// rivalRound is called at the end of each round, before its losses are judged.
+func (b *bbr) rivalRound() {
+	b.cycleSent += (b.roundAcked + b.roundLost) / float64(b.mtu)
+	if n := b.rate.rounds - b.judgedRound; n > 0 && n <= bbrRivalJudged && b.lastMean > 0 {
+		b.leastMean = min(b.leastMean, b.lastMean)
+	}
+}
+
+// rivalCongestion is called for each round with congestion.
+func (b *bbr) rivalCongestion() {
+	if b.judgedLost == 0 {
+		b.judgedRound = b.rate.rounds
+		b.judgedQueue = b.lastMean - b.minRTT.Seconds()
+		b.leastMean = math.Inf(1)
+	}
+	b.judgedLost += b.roundLost / float64(b.mtu)
+}
+
+// rivalCycle is called once in a cycle.
+func (b *bbr) rivalCycle() {
+	if b.judgedLost > 0 && b.rate.rounds >= b.judgedRound+bbrRivalRounds {
+		left := b.leastMean - b.minRTT.Seconds()
+		if b.judgedQueue > bbrRTTSlack.Seconds() && !math.IsInf(left, 1) && left > bbrRivalMoved*b.judgedQueue {
+			b.vainLost += min(b.judgedLost, bbrRivalMost*b.cycleSent)
+		}
+		b.judgedLost = 0
+	}
+	b.vainSent += b.cycleSent
+	b.cycleSent = 0
+	b.vainLost *= bbrRivalMemory
+	b.vainSent *= bbrRivalMemory
+}
+
+// hold is congestion beside a rival. What the flow was able to deliver just now is not
+// given up.
+func (b *bbr) hold(s *ackSample, at float64) {
+	bw := min(b.bw(), bbrRivalRate*b.bwRound)
+	floor := max(bbrRivalHold*b.bdp(bw), b.budget(), float64(b.minWindow()))
+	b.inflightHi = max(min(at, b.inflightHi), floor/(1-bbrHeadroom))
+	if b.st == bbrUp {
+		if b.roundsIn() >= 2 {
+			b.beginDown(s.now)
+		}
+		return
+	}
+	if !b.afterUp {
+		b.inflightLo = max(bbrBeta*min(b.inflightLo, float64(b.cwnd)), floor)
+		b.bwLo = max(bw, bbrBeta*b.bw())
+	}
+}
