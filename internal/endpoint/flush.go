@@ -41,7 +41,7 @@ func (s *Session) flushSome(now time.Time, writes int) (all bool) {
 		s.asked = true
 		return true
 	}
-	if s.eng == nil || s.removed {
+	if s.eng == nil || s.removed || s.over {
 		return true
 	}
 	if !s.again.IsZero() {
@@ -181,8 +181,10 @@ func (s *Session) wakeup() time.Time {
 		return s.used // it is over: the timer looks whether it can be forgotten
 	}
 	t := s.eng.Timeout()
-	if end := s.limit(); !end.IsZero() && (t.IsZero() || end.Before(t)) {
-		t = end
+	for _, end := range [...]time.Time{s.limit(), s.stillbornAt()} {
+		if !end.IsZero() && (t.IsZero() || end.Before(t)) {
+			t = end
+		}
 	}
 	if s.shared && !s.closed && s.ended == nil {
 		if idle := s.idleAt(); t.IsZero() || idle.Before(t) {
@@ -210,6 +212,7 @@ func (s *Session) fire() {
 		s.events()
 		s.closeIdle(now)
 		s.endLate(now)
+		s.endStillborn(now)
 		s.flush(now)
 		s.arm(now)
 	}

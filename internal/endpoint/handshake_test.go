@@ -417,3 +417,50 @@ func TestCloseListen(t *testing.T) {
 		}
 	})
 }
+
+// TestStillborn: "A server SHOULD give up an association from whose client no packet has
+// come within the time that the handshake may take", and nobody accepts it any more.
+func TestStillborn(t *testing.T) {
+	cfg := testConfig()
+	cfg.Idle = 0
+	bubble(t, clean, cfg, func(t *testing.T, d *duo) {
+		d.b.Listen()
+		w := &wire{d.ha.ListenPacket(0), d.b.LocalAddr()}
+		defer w.pc.Close()
+		hello := func(id byte, stream bool) {
+			m := newClientMachine(t, id, stream)
+			w.send(w.cookie(t, m))
+			w.count() // WELCOME, and what its packets ask
+		}
+		hello(1, true)
+		taken, err := d.b.Accept(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		hello(2, true)
+		hello(3, false)
+		time.Sleep(time.Second)
+		if n := d.b.Stats().Associations; n != 3 {
+			t.Error(n)
+		}
+		if _, err := taken.Read(make([]byte, 1)); err != session.ErrHandshakeTimeout {
+			t.Error(err)
+		}
+		time.Sleep(cfg.HandshakeTimeout)
+		if n := d.b.Stats().Associations; n != 0 {
+			t.Error(n)
+		}
+		c, err := d.a.DialStream(t.Context(), addrOf(t, d.b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := d.b.Accept(t.Context())
+		if err != nil || s.peerID != c.id {
+			t.Error("another one was accepted", err)
+		}
+		time.Sleep(time.Minute)
+		if d.b.Stats().Associations != 1 {
+			t.Error("one that lives was given up")
+		}
+	})
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -379,6 +380,33 @@ func (e *Endpoint) welcome(c *client, hello *handshake.DatagramParams, extra fra
 	s.mu.Lock()
 	s.arm(time.Now())
 	s.mu.Unlock()
+}
+
+// stillbornAt returns when a session is given up from whose client no packet has come
+// since WELCOME, zero for never. PROTOCOL §7.3. Session.mu is held.
+func (s *Session) stillbornAt() time.Time {
+	d := s.ep.cfg.HandshakeTimeout
+	if s.client || s.stats.pktsIn > 0 || d <= 0 || s.closed || s.ended != nil {
+		return time.Time{}
+	}
+	return s.used.Add(d)
+}
+
+// endStillborn gives it up. Session.mu is held.
+func (s *Session) endStillborn(now time.Time) {
+	at := s.stillbornAt()
+	if at.IsZero() || now.Before(at) {
+		return
+	}
+	s.ended = session.ErrHandshakeTimeout
+	s.over = true
+	s.wakeAll()
+	e := s.ep
+	e.mu.Lock()
+	if i := slices.Index(e.backlog, s); i >= 0 {
+		e.backlog = slices.Delete(e.backlog, i, i+1)
+	}
+	e.mu.Unlock()
 }
 
 // Listen begins to accept streams.
