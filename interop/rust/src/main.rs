@@ -1,0 +1,94 @@
+//! Plays a role of the crate vstp: `peer ROLE [--addr IP:PORT] [--clients N] [--no-frag]
+//! [--ack-timeout MS] [--retry-delay MS]`.
+//!
+//! Commands come as JSON lines on standard input; what happens goes as JSON lines to
+//! standard output. It ends with its input. See README.md beside it.
+
+mod clients;
+mod content;
+mod servers;
+
+use std::time::Duration;
+
+use serde_json::{json, Value};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::sync::mpsc;
+
+/// What the command line says.
+#[derive(Clone)]
+pub struct Options {
+    pub addr: String,
+    pub clients: usize,
+    pub no_frag: bool,
+    pub ack_timeout: Duration,
+    pub retry_delay: Duration,
+}
+
+/// Commands for one client or connection.
+pub type Commands = mpsc::UnboundedReceiver<Value>;
+
+/// Prints one line of what happened.
+pub fn say(v: Value) {
+    println!("{v}");
+}
+
+/// Says what became of a command.
+pub fn done<E: std::fmt::Display>(cmd: &Value, r: Result<(), E>) {
+    match r {
+        Ok(()) => say(json!({"event": "done", "seq": cmd["seq"]})),
+        Err(e) => say(json!({"event": "failed", "seq": cmd["seq"], "error": e.to_string()})),
+    }
+}
+
+fn options(args: &[String]) -> Options {
+    let mut o = Options {
+        addr: "127.0.0.1:0".into(),
+        clients: 1,
+        no_frag: false,
+        ack_timeout: Duration::from_secs(2),
+        retry_delay: Duration::from_millis(100),
+    };
+    let mut it = args.iter();
+    while let Some(a) = it.next() {
+        if a == "--no-frag" {
+            o.no_frag = true;
+            continue;
+        }
+        let v = it.next().unwrap_or_else(|| panic!("{a} needs a value"));
+        match a.as_str() {
+            "--addr" => o.addr = v.clone(),
+            "--clients" => o.clients = v.parse().expect("a number"),
+            "--ack-timeout" => o.ack_timeout = Duration::from_millis(v.parse().expect("a number")),
+            "--retry-delay" => o.retry_delay = Duration::from_millis(v.parse().expect("a number")),
+            _ => panic!("no option {a}"),
+        }
+    }
+    o
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let role = args.first().expect("a role").clone();
+    let o = options(&args[1..]);
+
+    let (tx, rx) = mpsc::unbounded_channel();
+    match role.as_str() {
+        "tcp-server" => tokio::spawn(servers::tcp(o, rx)),
+        "udp-server" => tokio::spawn(servers::udp(o, rx)),
+        "easy-tcp-server" => tokio::spawn(servers::easy(o, rx, true, false)),
+        "easy-udp-server" => tokio::spawn(servers::easy(o, rx, false, true)),
+        "auto-server" => tokio::spawn(servers::easy(o, rx, true, true)),
+        "tcp-client" | "udp-client" | "easy-tcp-client" | "easy-udp-client" | "auto-client" => {
+            tokio::spawn(clients::all(role, o, rx))
+        }
+        _ => panic!("no role {role}"),
+    };
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        let cmd: Value = serde_json::from_str(&line).expect("a command in JSON");
+        if tx.send(cmd).is_err() {
+            break;
+        }
+    }
+}
