@@ -18,6 +18,7 @@ const (
 	// Packets. RFC 9002 §7.2 has 10, of which BBR would need one more round to fill a
 	// path; 16 packets of BaseMTU are a fifth more than its limit of 14,720 bytes.
 	bbrFirstWindow = 16
+	bbrFirstGrowth = 3 // in the first round; in others it is 2
 	bbrMinWindow   = 4
 	maxWindow      = 1 << 30 // of any controller: more packets than that are never tracked
 )
@@ -168,6 +169,9 @@ func (b *bbr) pacingGain() float64 {
 func (b *bbr) windowGain() float64 {
 	switch b.st {
 	case bbrStartup:
+		if b.early() {
+			return bbrFirstGrowth
+		}
 		return bbrStartupWindow
 	case bbrUp:
 		return b.plainWindow() + b.step
@@ -175,6 +179,13 @@ func (b *bbr) windowGain() float64 {
 		return bbrProbeRTT
 	}
 	return b.plainWindow()
+}
+
+// early reports whether the first window is still growing: a path that carries it
+// without a queue or losses is far from full.
+func (b *bbr) early() bool {
+	most := bbrFirstGrowth * bbrFirstWindow * b.mtu
+	return b.st == bbrStartup && b.rate.lost == 0 && b.cwnd < most && b.rate.delivered <= int64(most)
 }
 
 func (b *bbr) plainWindow() float64 {
@@ -199,6 +210,9 @@ func (b *bbr) setWindow(s *ackSample) {
 		target += b.budget()
 	}
 	grown := float64(b.cwnd) + float64(s.ackedLen)
+	if b.early() && s.rtt > 0 && s.rtt <= b.nearRTT() {
+		grown += (bbrFirstGrowth - 2) * float64(s.ackedLen)
+	}
 	if b.fullBW || b.st != bbrStartup {
 		grown = min(grown, target)
 	} else if float64(b.cwnd) >= target && b.rate.delivered >= int64(bbrFirstWindow*b.mtu) {

@@ -133,7 +133,7 @@ func TestBBRBesideBBR1(t *testing.T) {
 		{newPath(30, 40*ms, 1, 0), .25},
 		{newPath(100, 40*ms, 2, 0), .25},
 		{newPath(30, 40*ms, 10, 0), .25},
-		{newPath(100, 40*ms, .5, 0), .2}, // two of that version would lose a tenth of all there
+		{newPath(100, 40*ms, .5, 0), .2},
 	} {
 		t.Run(simName(c.path), func(t *testing.T) {
 			const runs = 4
