@@ -95,13 +95,10 @@ func TestMoveClosed(t *testing.T) {
 		to := addrOf(t, d.b)
 		send(t, d.a, to, &session.Message{ReqAck: true})
 		receive(t, d.b)
-		go func() { // what crosses with its end
-			time.Sleep(5 * time.Millisecond)
-			d.b.Close()
-			d.b = newEndpoint(t, d.hb.ListenPacket(6969), noLinger())
-		}()
 		send(t, d.a, to, &session.Message{Payload: []byte("x"), Repair: true})
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(5 * time.Millisecond) // it crosses with the end
+		d.b.Close()
+		d.b = newEndpoint(t, d.hb.ListenPacket(6969), noLinger())
 		equal(t, receive(t, d.b).Payload, []byte("x"))
 	})
 }
