@@ -34,8 +34,8 @@ func TestIdleUnread(t *testing.T) {
 func TestIdleLong(t *testing.T) {
 	cfg := testConfig()
 	cfg.Idle = time.Minute
-	bubble(t, simnet.Path{Delay: 50 * time.Millisecond, Rate: 20_000, Queue: 20_000}, cfg, func(t *testing.T, d *duo) {
-		want := pattern(3_000_000)
+	bubble(t, simnet.Path{Delay: 50 * time.Millisecond, Rate: 4_000, Queue: 20_000}, cfg, func(t *testing.T, d *duo) {
+		want := pattern(600_000)
 		sent := make(chan error)
 		go func() {
 			sent <- d.a.SendMessage(t.Context(), &session.Message{Payload: want, ReqAck: true}, addrOf(t, d.b))
@@ -48,14 +48,14 @@ func TestIdleLong(t *testing.T) {
 		settle(t, d.a, d.b)
 		// Many small ones that nobody waits for.
 		for range 50 {
-			send(t, d.a, addrOf(t, d.b), &session.Message{Payload: pattern(60_000), Repair: true})
+			send(t, d.a, addrOf(t, d.b), &session.Message{Payload: pattern(12_000), Repair: true})
 		}
 		for range 50 {
 			m, _, err := d.b.ReceiveMessage(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
-			equal(t, m.Payload, pattern(60_000))
+			equal(t, m.Payload, pattern(12_000))
 		}
 		settle(t, d.a, d.b)
 	})
