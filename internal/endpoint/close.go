@@ -227,11 +227,11 @@ func (s *Session) idleAt() time.Time {
 
 // closeIdle ends a shared session that was not used for long. Session.mu is held.
 func (s *Session) closeIdle(now time.Time) {
-	if !s.shared || s.closed || s.ended != nil || len(s.sends) > 0 || now.Before(s.idleAt()) {
+	if !s.shared || s.closed || s.ended != nil || now.Before(s.idleAt()) {
 		return
 	}
-	if !s.eng.Quiet() {
-		s.used = now
+	if len(s.sends) > 0 || !s.eng.Quiet() {
+		s.used = now // also that the timer does not fire again at once
 		return
 	}
 	s.closed = true
