@@ -37,7 +37,7 @@ local NEGOTIATED, CRATE, UNKNOWN = 1, 2, 3
 local CRC_STATES = { [0] = "bad", "good", "unverified", "none" }
 local CRC_BAD, CRC_GOOD, CRC_UNVERIFIED, CRC_NONE = 0, 1, 2, 3
 local ALGORITHMS = { [1] = "zstd" }
-local MAX_VARINT = 4611686018427387903 -- §1
+local MAX_VARINT = UInt64.new(0xffffffff, 0x3fffffff) -- §1
 local EXACT = 9007199254740992 -- numbers below are exact in a double
 
 -- ---------------------------------------------------------------------------- fields
@@ -181,10 +181,11 @@ local streams       -- by TCP connection: profile; by direction: whether there i
 local associations  -- by connection id: the largest packet number
 local numbers       -- by frame number of the capture: the whole packet number
 local parts         -- pieces of HELLO and WELCOME, §7.3
+local done_parts    -- of those, which are complete
 local blocks        -- by frame number: the block that became complete there
 
 local function reset()
-  streams, associations, numbers, parts, blocks = {}, {}, {}, {}, {}
+  streams, associations, numbers, parts, done_parts, blocks = {}, {}, {}, {}, {}, {}
 end
 vstp.init = reset
 reset()
@@ -249,6 +250,17 @@ local function printable(s) return not s:find("[%z\1-\8\11\12\14-\31\127]") end
 local function num(n, u)
   if n >= EXACT and u then return tostring(u) end
   return string.format("%.0f", n)
+end
+
+-- against returns off + len compared with total: -1, 0 or 1. Each offset comes as a double
+-- and as the exact number.
+local function against(off, uoff, len, total, utotal)
+  local sum = off + len
+  if sum < EXACT and total < EXACT then
+    return sum < total and -1 or sum > total and 1 or 0
+  end
+  sum = (uoff or UInt64.new(0, 0)) + UInt64.new(len, 0)
+  return sum < utotal and -1 or utotal < sum and 1 or 0
 end
 
 -- varint returns the number, its length and the exact number at off, or nothing. §1
@@ -326,7 +338,7 @@ local function raw_of(range)
 end
 
 local function expert_at(item, x, msg)
-  if item then item:add_proto_expert_info(x, msg) end
+  if item then item:add_proto_expert_info(x, msg or "Not all of it was captured") end
 end
 
 -- ---------------------------------------------------------------------------- header block
@@ -368,7 +380,7 @@ end
 local function bytes(name, least, most)
   return function(tree, range)
     add_bytes(tree, f[name], range)
-    return range:len() > 0 and tostring(range:bytes()) or "", range:len() >= least and range:len() <= most
+    return range:len() > 0 and tostring(range:bytes()):lower() or "", range:len() >= least and range:len() <= most
   end
 end
 
@@ -389,7 +401,7 @@ local KEYS = {
     local n = range:len()
     if n < 8 then return "", false end
     tree:add(f.connection_id, range(0, 8))
-    local s = tostring(range(0, 8):bytes())
+    local s = tostring(range(0, 8):bytes()):lower()
     if n == 12 and c.type == DATA then
       tree:add(f.packet_number32, range(8, 4))
       c.pn32 = range(8, 4):uint()
@@ -610,7 +622,7 @@ chunk[0x08] = function(r, typ, t, c)
   t:add(f["stream.fin"], r.tvb(c.chunk_at, 1), has(typ, 0x01))
   add_bytes(t, f["stream.data"], data)
   local s = string.format("STREAM %s off=%s len=%d%s", num(id, uid), num(off, uoff), len, has(typ, 0x01) and " FIN" or "")
-  if off + len > MAX_VARINT then return s, "its data goes beyond 2^62 - 1" end
+  if against(off, uoff, len, EXACT, MAX_VARINT) > 0 then return s, "its data goes beyond 2^62 - 1" end
   return s
 end
 
@@ -704,8 +716,9 @@ chunk[0x24] = function(r, typ, t)
   local s = string.format("FRAGMENT msg=%s total=%s off=%s len=%d", num(id, uid), num(total, utotal), num(off, uoff), len)
   if len == 0 then return s, "an empty fragment" end
   add_bytes(t, f["message.data"], data)
-  if off + len > total then return s, "it goes beyond the total" end
-  if off + len == total then t:add(f["message.last"], data, true):set_generated() end
+  local where = against(off, uoff, len, total, utotal)
+  if where > 0 then return s, "it goes beyond the total" end
+  if where == 0 then t:add(f["message.last"], data, true):set_generated() end
   if off == 0 then
     local more, complaint = body(reader(r.tvb, data:offset(), data:offset() + data:len(), t), t, len == total, false)
     return s .. more, complaint
@@ -933,18 +946,21 @@ local function add_part(t, c, pinfo)
   end
   if not pinfo.visited and not c.bad_crc then
     local first = c.tvb(c.off + 11, 11):raw()
-    local key = table.concat({ tostring(pinfo.src), pinfo.src_port, tostring(pinfo.dst), pinfo.dst_port, c.type, first, total }, "|")
+    local key = table.concat({ tostring(pinfo.src), pinfo.src_port, tostring(pinfo.dst), pinfo.dst_port, c.type, first, total,
+      tostring(has_key(c, "\23")) }, "|")
     local p = parts[key] or {}
     parts[key] = p
     p[off] = p[off] or c.tvb:raw(c.off + 11 + c.hdr, c.pay)
-    local got, at = {}, 0
-    while at < total and p[at] do
-      got[#got + 1] = p[at]
-      at = at + #p[at]
+    p[off] = #p[off] >= c.pay and p[off] or c.tvb:raw(c.off + 11 + c.hdr, c.pay)
+    local block, offsets = "", {}
+    for o in pairs(p) do offsets[#offsets + 1] = o end
+    table.sort(offsets)
+    for _, o in ipairs(offsets) do -- they may overlap
+      if o <= #block and o + #p[o] > #block then block = block .. p[o]:sub(#block - o + 1) end
     end
-    if at == total and not p.done then
-      p.done = true
-      blocks[pinfo.number] = table.concat(got)
+    if #block == total and not done_parts[key] then
+      done_parts[key] = true
+      blocks[pinfo.number] = block
     end
   end
   local block = blocks[pinfo.number]
@@ -1059,7 +1075,7 @@ local function stream_state(pinfo)
   local key = s and tostring(s.value) or (from < to and from .. to or to .. from)
   local conn = streams[key]
   if not conn then
-    conn = { profile = UNKNOWN, trailer = {} }
+    conn = { profile = UNKNOWN, trailer = {}, early = {}, waiting = {}, late = {} }
     streams[key] = conn
   end
   return conn, from
@@ -1067,21 +1083,56 @@ end
 
 -- trailer_of says how long the trailer of the frame c is, whose body is here; nil if more
 -- bytes have to come before that can be said. §6.2
-local function trailer_of(c, conn, from, stop)
+--
+-- Where nothing follows the body yet, it does not wait: a frame that Wireshark is asked to
+-- keep, and that then ends before the bytes that came later, would be shown twice. Such a
+-- frame is shown without a trailer, and conn.early keeps its sum for the next bytes.
+local function trailer_of(c, conn, from, stop, place)
   if has(c.flags, CRC) and (c.flags < 0x40 and math.floor(c.flags / 4) % 4 == 0 or conn.profile ~= CRATE) then return 4 end
   if conn.profile == NEGOTIATED then return 0 end
+  if conn.early[place] then return 0 end
   local known = conn.trailer[from]
   if known then return known end
   local at = c.off + c.body
-  if stop < at + 4 then return nil end
+  if stop < at then return 4 end -- the body comes first, and most likely a trailer
   c.sum = crc32(c.tvb:raw(c.off, c.body))
-  local n = 4
-  if c.sum ~= c.tvb(at, 4):uint() then
-    if not looks_right(c.tvb, at, 4) then return 4 end -- damage, which decides nothing
-    n = 0
+  if stop == at then
+    conn.early[place] = true
+    conn.waiting[from] = c.sum
+    return 0
   end
-  conn.trailer[from] = n
-  return n
+  local there = math.min(4, stop - at)
+  if there == 4 and c.sum == c.tvb(at, 4):uint() then
+    conn.trailer[from] = 4
+    return 4
+  end
+  if looks_right(c.tvb, at, there) then
+    conn.trailer[from] = 0
+    return 0
+  end
+  return there == 4 and 4 or nil -- 4: damage, which decides nothing
+end
+
+-- late looks for the trailer of a frame that was shown without, at the beginning of the
+-- bytes that came after it. It returns its length, or nil if more bytes have to come.
+local function late(tvb, pinfo, tree, conn, from, len)
+  local sum = conn.waiting[from]
+  if not pinfo.visited and sum then
+    if len < 4 and not looks_right(tvb, 0, len) then return nil end
+    conn.waiting[from] = nil
+    if len >= 4 and tvb(0, 4):uint() == sum then
+      conn.trailer[from] = 4
+      if conn.profile == UNKNOWN then conn.profile = CRATE end
+      conn.late[pinfo.number] = true
+    elseif looks_right(tvb, 0, math.min(len, 4)) then
+      conn.trailer[from] = 0
+    end
+  end
+  if not conn.late[pinfo.number] or len < 4 or looks_right(tvb, 0, 4) then return 0 end
+  local t = tree:add(vstp, tvb(0, 4), "VSTP, trailer of the frame before")
+  t:add(f.crc, tvb(0, 4))
+  t:add(f["crc.status"], tvb(0, 4), CRC_GOOD):set_generated()
+  return 4
 end
 
 -- learn finds the profile of a connection from its frames. §4.5, §6.1
@@ -1109,6 +1160,11 @@ local function dissect_stream(tvb, pinfo, tree)
     return len
   end
   local can_wait = whole and pinfo.can_desegment > 0
+  off = late(tvb, pinfo, tree, conn, from, len)
+  if not off then
+    off = 0
+    if can_wait then return more(4 - len) end
+  end
   while off < len do
     local left = len - off
     if not looks_right(tvb, off, math.min(left, 4)) then
@@ -1133,16 +1189,16 @@ local function dissect_stream(tvb, pinfo, tree)
       off = len
       break
     end
-    if left < c.body and can_wait then return more(c.body - left) end
     if left >= c.body and (c.type == HELLO or c.type == WELCOME) then
       c.trailer = 0
       learn(c, conn)
     end
-    c.trailer = trailer_of(c, conn, from, len)
+    c.trailer = trailer_of(c, conn, from, len, pinfo.number .. ":" .. off)
     if not c.trailer then
-      if can_wait then return more() end
+      if can_wait then return more(c.body + 4 - left) end
       c.trailer = 0
     end
+    -- All at once: Wireshark does not find again what was asked for in two steps.
     if left < c.body + c.trailer and can_wait then return more(c.body + c.trailer - left) end
     if left >= c.body + c.trailer then learn(c, conn) end
     c.profile = conn.profile
