@@ -162,7 +162,6 @@ func receiveVectors(t *testing.T) []receiveVector {
 	add("DATA with the CRC flag", "6.5", list(data(crc, "hi")), "delivered")
 	add("DATA with an unknown flag: REQ_ACK does not count", "6.6", list(data(ask|0x80, "hi", "msg-id", "1")), "delivered")
 	add("DATA with COMP: payload as it is", "6.4", list(data(framing.FlagComp, "hi")), "delivered")
-	add("DATA with reserved keys: metadata", "6.4", list(data(0, "hi", "\x02", "\x00")), "delivered")
 	add("REQ_ACK and msg-id, sent again", "6.6", list(data(ask, "hi", "k", "v", "msg-id", "42"), data(ask, "hi", "k", "v", "msg-id", "42")), "delivered", "answered")
 	add("the same msg-id with another content: a client that was started anew", "6.6", list(data(ask, "hi", "msg-id", "1"), data(ask, "ho", "msg-id", "1")), "delivered", "delivered")
 	add("REQ_ACK without msg-id", "6.6", list(data(ask, "hi")), "delivered")
