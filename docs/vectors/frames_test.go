@@ -62,11 +62,6 @@ var frameErrors = []struct {
 	{framing.ErrTrailing, "trailing bytes", 0}, // datagrams only
 }
 
-func (f *frame) parts(t *testing.T) framing.Frame {
-	t.Helper()
-	return framing.Frame{Type: framing.Type(f.Type), Flags: framing.Flags(f.Flags), Header: block(t, f.Header.header()), Payload: f.Payload}
-}
-
 func frameOf(t *testing.T, f framing.Frame) frame {
 	t.Helper()
 	h, err := f.Header.AppendTo(nil)
