@@ -2,6 +2,7 @@ package wireshark_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"math/rand/v2"
 	"os"
@@ -100,10 +101,35 @@ func TestGoldens(t *testing.T) {
 // withCRC makes a packet of an association with those chunks.
 func withCRC(t *testing.T, chunks ...byte) []byte {
 	t.Helper()
-	head := framing.RawHeader("\x01\x0c\x01\xd0\xd1\xd2\xd3\xd4\xd5\xd6\xd7\x00\x00\x00\x07")
+	return numbered(t, 7, chunks...)
+}
+
+// numbered makes one with that packet number.
+func numbered(t *testing.T, number uint32, chunks ...byte) []byte {
+	t.Helper()
+	head := framing.RawHeader("\x01\x0c\x01\xd0\xd1\xd2\xd3\xd4\xd5\xd6\xd7")
+	head = binary.BigEndian.AppendUint32(head, number)
 	b, err := framing.AppendFrame(nil, framing.Frame{Type: framing.TypeData, Flags: framing.FlagCRC, Header: head, Payload: chunks}, framing.TrailerByFlag)
 	require.NoError(t, err)
 	return b
+}
+
+// Packet numbers go on above 32 bits, for each receiver by itself; §7.2.
+func TestPacketNumbers(t *testing.T) {
+	needTshark(t)
+	rec := &recording{udp: true, serverPort: defaultPort}
+	for _, n := range []uint32{0xfffffffd, 0xffffffff, 1, 0xfffffffe, 0x7fffffff, 0xfffffff0, 3} {
+		rec.add(toServer, numbered(t, n, 1))
+	}
+	rec.add(toClient, numbered(t, 5, 1))
+	c := newCapture()
+	port := c.add(rec)
+	for _, args := range [][]string{nil, {"-2"}} {
+		ps := dissect(t, c.write(t), args...)
+		want := []string{"4294967293", "4294967295", "4294967297", "4294967294", "6442450943", "8589934576", "8589934595"}
+		require.Equal(t, want, framesText(framesOf(ps, port, toServer), "3", "vstp.packet_number"))
+		require.Equal(t, []string{"5"}, framesText(framesOf(ps, port, toClient), "3", "vstp.packet_number"))
+	}
 }
 
 // What is wrong is said, at the place where it is.
@@ -123,7 +149,7 @@ func TestExperts(t *testing.T) {
 		return b
 	}
 	const hello = "\x01\x01\x10\x01"
-	for _, x := range []struct {
+	cases := []struct {
 		name string
 		udp  bool
 		data []byte
@@ -136,7 +162,7 @@ func TestExperts(t *testing.T) {
 		{"key twice", false, frame(framing.TypeHello, framing.FlagCRC, hello+"\x01\x01\x13\x01\x01\x01\x13\x01", ""), "occurs twice"},
 		{"unknown flags", false, frame(framing.TypeHello, framing.FlagCRC|0x40, hello, ""), "Unknown flags"},
 		{"not a frame", false, append(frame(framing.TypeHello, framing.FlagCRC, hello, ""), "GET / HTTP/1.1"...), "Not the beginning"},
-		{"too large", false, frame(framing.TypeHello, framing.FlagCRC, hello, "")[:7:7], "larger than the preference"},
+		{"too large", false, framing.AppendFixed(nil, framing.TypeData, 0, 0, 1<<32-1), "larger than the preference"},
 		{"flags without a message", false, append(frame(framing.TypeHello, framing.FlagCRC, hello, ""), frame(framing.TypeData, framing.FlagFrag, "", "x")...), "FRAG or REQ_ACK without"},
 		{"fragment too long", false, append(frame(framing.TypeHello, framing.FlagCRC, hello, ""), frame(framing.TypeData, framing.FlagFrag, "\x01\x03\x02\x00\x05\x04", "xx")...), "beyond the total"},
 		{"length of a datagram", true, append(withCRC(t, 0x01), 0), "The datagram has"},
@@ -158,22 +184,42 @@ func TestExperts(t *testing.T) {
 		{"path", true, withCRC(t, 0x1a, 1, 2, 3), "PATH_CHALLENGE does not decode"},
 		{"crate, index", true, frame(framing.TypeData, framing.FlagFrag|framing.FlagCRC, "\x07\x01frag-id5\x0a\x01frag-index2\x0a\x01frag-total2", "x"), "frag-index is not below"},
 		{"crate, number", true, frame(framing.TypeData, framing.FlagFrag|framing.FlagCRC, "\x07\x03frag-id256", "x"), "no number from 0 to 255"},
-	} {
-		if x.name == "too large" {
-			x.data = append(x.data, 0xff, 0xff, 0xff, 0xff)
-		}
-		t.Run(x.name, func(t *testing.T) {
-			c := newCapture()
-			rec := &recording{udp: x.udp, serverPort: defaultPort}
-			rec.add(toServer, x.data)
-			port := c.add(rec)
-			var all []string
-			for _, n := range framesOf(dissect(t, c.write(t)), port, toServer) {
-				all = append(all, n.experts()...)
-			}
-			require.Contains(t, strings.Join(all, "\n"), x.want)
-		})
 	}
+	c := newCapture()
+	ports := make([]uint16, len(cases))
+	for i, x := range cases {
+		rec := &recording{udp: x.udp, serverPort: defaultPort}
+		rec.add(toServer, x.data)
+		ports[i] = c.add(rec)
+	}
+	ps := dissect(t, c.write(t))
+	for i, x := range cases {
+		var all []string
+		for _, n := range framesOf(ps, ports[i], toServer) {
+			all = append(all, n.experts()...)
+		}
+		require.Contains(t, strings.Join(all, "\n"), x.want, x.name)
+	}
+}
+
+// A capture that begins in the middle of a connection, and one that lacks a segment: what
+// cannot be read is said, and it goes on where a segment begins with a frame.
+func TestMidway(t *testing.T) {
+	ctx := needTshark(t)
+	rec := streamTraffic(ctx, t, nil)
+	require.Greater(t, len(rec.pieces), 8)
+
+	bye, err := framing.AppendFrame(nil, framing.Frame{Type: framing.TypeBye, Flags: framing.FlagCRC}, framing.TrailerByFlag)
+	require.NoError(t, err)
+	rec.pieces = rec.pieces[5:]
+	rec.add(toServer, []byte("the end of something"))
+	rec.add(toServer, bye)
+	c := newCapture()
+	port := c.add(rec)
+	ps := dissect(t, c.write(t))
+	sent := framesOf(ps, port, toServer)
+	require.Equal(t, "type=6 flags=0x02 crc=good", shown(t, sent[len(sent)-1]))
+	require.Contains(t, strings.Join(sent[len(sent)-2].experts(), "\n"), "Not the beginning of a frame")
 }
 
 // mutated returns b with a few bytes changed, removed or doubled. The trailer is made right

@@ -236,6 +236,7 @@ end
 -- ---------------------------------------------------------------------------- reading
 
 local function has(flags, bit1) return math.floor(flags / bit1) % 2 == 1 end
+local function unknown_flags(flags) return flags >= 0x40 or math.floor(flags / 4) % 4 ~= 0 end -- §2.3
 
 -- text makes what came from the peer fit to be shown in a line.
 local function text(s)
@@ -886,7 +887,7 @@ local function stream_info(t, c)
     end
     return s
   end
-  if c.flags >= 0x40 or math.floor(c.flags / 4) % 4 ~= 0 then expert_at(t, e.rule, "Unknown flags (§2.3)") end
+  if unknown_flags(c.flags) then expert_at(t, e.rule, "Unknown flags (§2.3)") end
   local id = c["message.id"]
   if c.type == DATA then
     local key = first_key(c)
@@ -1008,6 +1009,10 @@ local function frame(c, pinfo, tree)
   if not TYPES[c.type] then expert_at(ti, e.rule, "Unknown type (§2.2)") end
   local ft = t:add(f.flags, tvb(off + 4, 1))
   ft:append_text(" (" .. flag_names(c.flags) .. ")")
+  if c.profile == CRATE and unknown_flags(c.flags) then
+    ft:append_text(", all taken for clear (§6.4)")
+    c.flags = 0
+  end
   for _, n in ipairs({ "comp", "frag", "crc", "req_ack" }) do ft:add(f["flags." .. n], tvb(off + 4, 1)) end
   t:add_le(f.hdr_len, tvb(off + 5, 2))
   t:add(f.pay_len, tvb(off + 7, 4))
@@ -1088,7 +1093,7 @@ end
 -- keep, and that then ends before the bytes that came later, would be shown twice. Such a
 -- frame is shown without a trailer, and conn.early keeps its sum for the next bytes.
 local function trailer_of(c, conn, from, stop, place)
-  if has(c.flags, CRC) and (c.flags < 0x40 and math.floor(c.flags / 4) % 4 == 0 or conn.profile ~= CRATE) then return 4 end
+  if has(c.flags, CRC) and (conn.profile ~= CRATE or not unknown_flags(c.flags)) then return 4 end
   if conn.profile == NEGOTIATED then return 0 end
   if conn.early[place] then return 0 end
   local known = conn.trailer[from]
@@ -1147,6 +1152,13 @@ local function learn(c, conn)
   end
 end
 
+-- looks_like_tls says whether a TLS record begins here, §8.3. Wireshark finds that out too,
+-- and comes back with what is inside if it has the keys.
+local function looks_like_tls(tvb)
+  local t = tvb(0, 1):uint()
+  return t >= 0x14 and t <= 0x17 and tvb(1, 1):uint() == 0x03
+end
+
 local function dissect_stream(tvb, pinfo, tree)
   local len = tvb:captured_len()
   local whole = len == tvb:reported_len()
@@ -1168,7 +1180,7 @@ local function dissect_stream(tvb, pinfo, tree)
   while off < len do
     local left = len - off
     if not looks_right(tvb, off, math.min(left, 4)) then
-      if off == 0 and left < 3 then return 0 end
+      if off == 0 and not conn.seen and (left < 3 or looks_like_tls(tvb)) then return 0 end -- not ours
       local t = tree:add(vstp, tvb(off, left), "VSTP, not the beginning of a frame")
       expert_at(t, e.lost, "Not the beginning of a frame: this is no VSTP, or bytes are missing (§2.1)")
       lines[#lines + 1] = "[not the beginning of a frame]"
@@ -1203,6 +1215,7 @@ local function dissect_stream(tvb, pinfo, tree)
     if left >= c.body + c.trailer then learn(c, conn) end
     c.profile = conn.profile
     lines[#lines + 1] = frame(c, pinfo, tree)
+    conn.seen = true
     off = off + c.body + c.trailer
   end
   columns(pinfo, lines)
@@ -1259,7 +1272,7 @@ end
 local function by_content_stream(tvb, pinfo, tree)
   local n = tvb:captured_len()
   if not vstp.prefs.heuristic or n < 3 or not looks_right(tvb, 0, math.min(n, 4)) then return false end
-  if n >= 5 and (tvb(4, 1):uint() >= 0x40 or math.floor(tvb(4, 1):uint() / 4) % 4 ~= 0) then return false end
+  if n >= 5 and unknown_flags(tvb(4, 1):uint()) then return false end
   if n >= 11 and fixed(tvb, 0).body > vstp.prefs.max_frame * 1048576 then return false end
   pinfo.conversation = vstp
   dissect_stream(tvb, pinfo, tree)
@@ -1294,4 +1307,5 @@ register()
 
 -- Inside TLS, if Wireshark has the keys: by ALPN, §8.2.
 pcall(function() DissectorTable.get("tls.alpn"):add("vstp/1", vstp) end)
+pcall(function() vstp:register_heuristic("tls", by_content_stream) end)
 pcall(function() DissectorTable.get("tls.port"):add_for_decode_as(vstp) end)

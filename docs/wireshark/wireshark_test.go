@@ -6,11 +6,13 @@ package wireshark_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"io"
 	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +22,7 @@ import (
 	"github.com/vstp-go/vstp"
 	"github.com/vstp-go/vstp/framing"
 	"github.com/vstp-go/vstp/reliable"
+	"github.com/vstp-go/vstp/tlsvstp"
 )
 
 // TestMain leaves the tests out where tshark is not asked for.
@@ -40,6 +43,8 @@ func needTshark(t *testing.T) context.Context {
 	if skipReason != "" {
 		t.Skip(skipReason)
 	}
+	_, err := os.Stat("vstp.lua") // so that go test takes no result for one of another dissector
+	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	t.Cleanup(cancel)
 	return ctx
@@ -216,6 +221,46 @@ func TestTwoPasses(t *testing.T) {
 	compare(t, dissect(t, c.write(t), "-2"), rec, port, framing.TrailerByFlag, false)
 }
 
+// Inside TLS, with the keys: by ALPN, also on the default port, where TLS is not ours; §8.
+func TestTLS(t *testing.T) {
+	ctx := needTshark(t)
+	dev, err := tlsvstp.SelfSigned(tlsvstp.DevOptions{Hosts: []string{"127.0.0.1"}})
+	require.NoError(t, err)
+	addr, done := echoServer(t, "tcp", &vstp.Config{TLS: &tls.Config{Certificates: []tls.Certificate{dev.Certificate}}})
+	relay, rec := relayTCP(t, addr)
+	var keys bytes.Buffer
+	config := &vstp.Config{TLS: &tls.Config{RootCAs: dev.Pool, KeyLogWriter: &keys}}
+	nc, err := (&vstp.Dialer{Config: config}).DialContext(ctx, "tcp", relay)
+	require.NoError(t, err)
+	talk(ctx, t, nc, someBytes(100_000), &vstp.Message{Payload: []byte("secret"), Header: vstp.Header{{Key: "kind", Value: "a1"}}})
+	<-done
+	rec.done.Wait()
+	keyFile := filepath.Join(t.TempDir(), "keys")
+	require.NoError(t, os.WriteFile(keyFile, keys.Bytes(), 0o600))
+
+	c := newCapture()
+	port := c.add(rec)
+	file := c.write(t)
+	ps := dissect(t, file, "-o", "tls.keylog_file:"+keyFile)
+	sent := framesOf(ps, port, toServer)
+	require.NotEmpty(t, sent)
+	var lines []string
+	stream := 0
+	for _, n := range sent {
+		require.Empty(t, n.experts())
+		lines = append(lines, n.Text)
+		if strings.HasPrefix(n.Text, "VSTP, DATA len=") {
+			stream += len(n.child("vstp.payload").Value) / 2
+		}
+	}
+	all := strings.Join(lines, "\n")
+	for _, want := range []string{"VSTP, HELLO", "VSTP, DATA message=0 len=6", "VSTP, BYE"} {
+		require.Contains(t, all, want)
+	}
+	require.Equal(t, 100_000, stream)
+	require.Empty(t, dissect(t, file), "without the keys there is nothing to see, and nothing to complain about")
+}
+
 // rudp: a byte stream and messages in packets of an association, §7.
 func TestReliableStream(t *testing.T) {
 	ctx := needTshark(t)
@@ -322,8 +367,17 @@ func TestMessages(t *testing.T) {
 // The crate profile on TCP: a trailer without the flag, and msg-id; §6.1 to §6.4.
 func TestCrateStream(t *testing.T) {
 	ctx := needTshark(t)
-	addr, done := echoServer(t, "tcp", nil)
-	relay, rec := relayTCP(t, addr)
+	ln, err := vstp.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	serving, stop := context.WithCancel(ctx)
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		ln.(*vstp.Listener).Serve(serving, func(ctx context.Context, c *vstp.Conn, m *vstp.Message) error {
+			return c.SendMessage(ctx, &vstp.Message{Header: m.Header, Payload: m.Payload})
+		})
+	}()
+	relay, rec := relayTCP(t, ln.Addr().String())
 	nc, err := (&vstp.Dialer{Config: &vstp.Config{Legacy: true}}).DialContext(ctx, "tcp", relay)
 	require.NoError(t, err)
 	c := nc.(*vstp.Conn)
@@ -337,8 +391,9 @@ func TestCrateStream(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.NoError(t, c.Close())
-	<-done
 	rec.done.Wait()
+	stop()
+	<-served
 	f := newCapture()
 	whole := f.add(rec)
 	rec.cuts = oddCuts
