@@ -296,6 +296,7 @@ func TestMalformed(t *testing.T) {
 		out := tshark(t, file, args...)
 		require.Contains(t, string(out), "VSTP")
 	}
-	tshark(t, build(60).write(t), "-V")
-	tshark(t, build(33).write(t), "-V")
+	for _, snap := range []int{33, 41, 50, 60, 80} {
+		tshark(t, build(snap).write(t), "-V")
+	}
 }

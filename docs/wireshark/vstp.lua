@@ -379,8 +379,9 @@ local function varints(...)
 end
 
 local function bytes(name, least, most)
-  return function(tree, range)
+  return function(tree, range, c)
     add_bytes(tree, f[name], range)
+    c[name] = true
     return range:len() > 0 and tostring(range:bytes()):lower() or "", range:len() >= least and range:len() <= most
   end
 end
@@ -418,8 +419,9 @@ local KEYS = {
   end },
   ["\3"] = { name = "cancel", types = { [DATA] = 1 }, stream = true, show = varints("cancel") },
   ["\4"] = { name = "code", types = { [ERR] = 1 }, show = varints("code") },
-  ["\5"] = { name = "close", types = { [BYE] = 1 }, stream = true, show = function(tree, range)
+  ["\5"] = { name = "close", types = { [BYE] = 1 }, stream = true, show = function(tree, range, c)
     tree:add(f.close, range)
+    c.closing = true
     return "", range:len() == 0
   end },
   ["\6"] = { name = "ping", types = { [PING] = 1, [PONG] = 1 }, stream = true, show = bytes("ping", 0, 16) },
@@ -930,10 +932,10 @@ local function stream_info(t, c)
       return name .. string.format(" part off=%s of %s", num(c["part.offset"] or 0), num(c["part.total"]))
     end
     if c.pay > 0 then expert_at(t, e.rule, name .. " with a payload (§4)") end
-    if c.datagram and c.type == WELCOME and first_key(c) == "\1" and not c["max_datagram"] and c.retry then
-      return "WELCOME retry"
-    end
+    if c.cookie and c.type == WELCOME then return "WELCOME retry" end
   end
+  if c.closing then return name .. " close" end
+  if c.cookie and c.type == HELLO then return name .. " with cookie" end
   return name
 end
 
@@ -951,8 +953,7 @@ local function add_part(t, c, pinfo)
       tostring(has_key(c, "\23")) }, "|")
     local p = parts[key] or {}
     parts[key] = p
-    p[off] = p[off] or c.tvb:raw(c.off + 11 + c.hdr, c.pay)
-    p[off] = #p[off] >= c.pay and p[off] or c.tvb:raw(c.off + 11 + c.hdr, c.pay)
+    if not p[off] or #p[off] < c.pay then p[off] = c.tvb:raw(c.off + 11 + c.hdr, c.pay) end
     local block, offsets = "", {}
     for o in pairs(p) do offsets[#offsets + 1] = o end
     table.sort(offsets)
@@ -1243,7 +1244,6 @@ local function dissect_datagram(tvb, pinfo, tree)
   negotiated, c.packet = kind(c)
   c.profile = negotiated and NEGOTIATED or CRATE
   c.trailer = (not negotiated or has(c.flags, CRC)) and 4 or 0
-  c.retry = c.type == WELCOME and has_key(c, "\23")
   local size = tvb:reported_len()
   local wrong
   if size ~= c.body + c.trailer then
