@@ -17,6 +17,11 @@ const (
 	maxReasonLen = framing.MaxReasonLen
 )
 
+// handshakeRepeat is when a client repeats its HELLO at first, PROTOCOL §7.3: one of
+// which no packet has come may not have the WELCOME without which CLOSE says nothing to
+// it, and gets both once more when it asks.
+const handshakeRepeat = 250 * time.Millisecond
+
 // codeClosed is the orderly end.
 const codeClosed = 0
 
@@ -227,6 +232,9 @@ func (a *Assoc) appendClosePacket(t instant, b []byte) []byte {
 	a.stats.BytesSent += uint64(len(b) - start)
 	if a.life == stateClosing && t >= a.closeAt {
 		pto := a.rtt.pto(a.c.Peer.AckDelay)
+		if !a.c.Client && a.acks.next == 0 {
+			pto = max(pto, handshakeRepeat)
+		}
 		a.closeTries++
 		if a.closeTries < closeTries {
 			a.closeAt = t.add(min(pto<<(a.closeTries-1), max(maxPTO, pto)))

@@ -128,7 +128,7 @@ func TestPatience(t *testing.T) {
 		{Retry{AckTimeout: s}, s},
 		{Retry{AckTimeout: s, MaxRetries: 1, Delay: s, MaxDelay: 9 * s}, 3 * s},
 		{Retry{AckTimeout: s, MaxRetries: 4, Delay: s, MaxDelay: 3 * s}, 14 * s},
-		{Retry{AckTimeout: s, MaxRetries: 1 << 40, Delay: s, MaxDelay: 3 * s}, maxPatience},
+		{Retry{AckTimeout: s, MaxRetries: 1 << 30, Delay: s, MaxDelay: 3 * s}, maxPatience},
 		{Retry{AckTimeout: 1 << 62, MaxRetries: 3, Delay: 1 << 62, MaxDelay: 1 << 62}, maxPatience},
 		{Retry{AckTimeout: s, MaxRetries: 100, Delay: 1, MaxDelay: 3 * s}, 101*s + 68*3*s + 4294967295},
 		{Retry{AckTimeout: s, MaxRetries: 1 << 20, MaxDelay: 3 * s}, (1<<20 + 1) * s},

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -463,4 +464,31 @@ func TestStillborn(t *testing.T) {
 			t.Error("one that lives was given up")
 		}
 	})
+}
+
+// TestClosedBeforeWelcome: a server that closes at once, and whose WELCOME is lost,
+// repeats both for as long as the client asks, which learns why.
+func TestClosedBeforeWelcome(t *testing.T) {
+	for lost := 1; lost <= 4; lost++ {
+		near := simnet.Path{Delay: 100 * time.Microsecond}
+		bubble(t, near, testConfig(), func(t *testing.T, d *duo) {
+			d.b.Listen()
+			// The first datagram to the client is the cookie, then come WELCOME and CLOSE.
+			d.net.Path(d.hb, d.ha).Filter(func(n int, b []byte) bool { return n > 0 && n <= lost })
+			go func() {
+				if s, err := d.b.Accept(t.Context()); err == nil {
+					s.CloseWithError(framing.CodeApplication, "full")
+				}
+			}()
+			start := time.Now()
+			s, err := d.a.DialStream(t.Context(), addrOf(t, d.b))
+			if err == nil {
+				_, err = s.Read(make([]byte, 1))
+				s.Close()
+			}
+			if err == nil || !strings.Contains(err.Error(), `"full"`) {
+				t.Errorf("%d lost: %v after %v", lost, err, time.Since(start))
+			}
+		})
+	}
 }
