@@ -47,6 +47,7 @@ func (c *Config) endpoint(server bool) (*endpoint.Config, error) {
 			Delay:      positive(c.RetryDelay, DefaultRetryDelay),
 			MaxDelay:   positive(c.MaxRetryDelay, DefaultMaxRetryDelay),
 		},
+		RefuseMessages:   !server,
 		ReliableMessages: c.Reliable,
 		NoFragments:      c.NoFragmentation,
 		ReceiveWindow:    int64(max(c.ReceiveWindow, 0)),

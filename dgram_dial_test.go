@@ -210,3 +210,25 @@ func TestDatagramLegacy(t *testing.T) {
 	_, err := d.Dial("rudp", "127.0.0.1:1")
 	require.ErrorIs(t, err, vstp.ErrNotSupported)
 }
+
+// A listener for streams receives no messages: who sends it some learns that, instead of
+// having them acknowledged for nobody.
+func TestDialMessagesToStreams(t *testing.T) {
+	ln, err := vstp.Listen("rudp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { ln.Close() })
+	_, err = vstp.Dial("udp", ln.Addr().String())
+	var refused *vstp.RefusedError
+	require.ErrorAs(t, err, &refused)
+	require.Contains(t, err.Error(), "nobody receives messages")
+
+	c, err := vstp.Dial("rudp", ln.Addr().String())
+	require.NoError(t, err)
+	require.NoError(t, c.Close())
+
+	crate := &vstp.Dialer{Config: &vstp.Config{Legacy: true, MaxRetries: 1, AckTimeout: 20 * time.Millisecond}}
+	m, err := crate.Dial("udp", ln.Addr().String())
+	require.NoError(t, err)
+	defer m.Close()
+	require.ErrorIs(t, m.(*vstp.Conn).SendMessage(t.Context(), &vstp.Message{Payload: []byte("x"), RequireAck: true}), vstp.ErrAckTimeout)
+}

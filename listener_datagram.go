@@ -23,7 +23,7 @@ func (lc *ListenConfig) ListenPacket(ctx context.Context, network, address strin
 	if kindOf(network) != messageNetwork {
 		return nil, listenError(network, net.UnknownNetworkError(network))
 	}
-	e, err := lc.listenEndpoint(ctx, network, address)
+	e, err := lc.listenEndpoint(ctx, network, address, false)
 	if err != nil {
 		return nil, err
 	}
@@ -32,7 +32,7 @@ func (lc *ListenConfig) ListenPacket(ctx context.Context, network, address strin
 
 // listenReliable is Listen for a byte stream on UDP.
 func (lc *ListenConfig) listenReliable(ctx context.Context, network, address string) (net.Listener, error) {
-	e, err := lc.listenEndpoint(ctx, network, address)
+	e, err := lc.listenEndpoint(ctx, network, address, true)
 	if err != nil {
 		return nil, err
 	}
@@ -43,12 +43,14 @@ func (lc *ListenConfig) listenReliable(ctx context.Context, network, address str
 	return newListener(newEndpointSource(e, network, e.CloseWhenIdle), network, lc.Config), nil
 }
 
-// listenEndpoint returns an endpoint on a new socket. Its error is a *net.OpError.
-func (lc *ListenConfig) listenEndpoint(ctx context.Context, network, address string) (*endpoint.Endpoint, error) {
+// listenEndpoint returns an endpoint on a new socket, for streams only or for messages
+// too. Its error is a *net.OpError.
+func (lc *ListenConfig) listenEndpoint(ctx context.Context, network, address string, streamsOnly bool) (*endpoint.Endpoint, error) {
 	config, err := lc.Config.endpoint(true)
 	if err != nil {
 		return nil, listenError(network, err)
 	}
+	config.RefuseMessages = streamsOnly
 	address, _ = dialAddress(network, address)
 	pc, err := lc.netListenConfig().ListenPacket(ctx, udpNetwork(network), address)
 	if err != nil {

@@ -41,6 +41,7 @@ type Config struct {
 	Retry      reliable.Retry
 	Controller reliable.Controller
 
+	RefuseMessages   bool  // of peers that begin: nobody would receive them
 	ReliableMessages bool  // every message is repaired until it has arrived
 	NoFragments      bool  // messages that do not fit a datagram are refused
 	ReceiveWindow    int64 // see reliable.Config

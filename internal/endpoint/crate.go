@@ -20,6 +20,10 @@ const (
 
 	// maxCratePending bounds the messages that wait for an ACK.
 	maxCratePending = 4096
+
+	// crateBurst datagrams of a message are sent at once, the next ones after cratePause.
+	crateBurst = 32
+	cratePause = time.Millisecond
 )
 
 // crateState is what an Endpoint does in the crate profile. PROTOCOL §6.5.
@@ -63,7 +67,7 @@ func (c *crateState) receive(now time.Time, b []byte, p *udpio.Packet) {
 	e := c.e
 	e.mu.Lock()
 	room := int64(maxCrateBytes) - e.inbox.size
-	if len(e.inbox.crate) >= maxCrateMessages || e.usable() != nil {
+	if len(e.inbox.crate) >= maxCrateMessages || e.usable() != nil || e.cfg.RefuseMessages && !e.cfg.Legacy {
 		room = 0
 	}
 	from := p.Addr.AddrPort
@@ -154,8 +158,13 @@ func (c *crateState) send(ctx context.Context, m *session.Message, to udpio.Addr
 	return nil
 }
 
+// write sends the datagrams of a message, in bursts: the crate has no flow control, and
+// its socket a buffer of the usual size, which holds about 90 of them.
 func (c *crateState) write(datagrams [][]byte, to udpio.Addr) {
-	for _, b := range datagrams {
+	for i, b := range datagrams {
+		if i > 0 && i%crateBurst == 0 {
+			time.Sleep(cratePause)
+		}
 		c.e.write(b, to, udpio.Local{})
 	}
 }
@@ -246,7 +255,10 @@ func (c *crateState) fire() {
 	c.arm(now)
 	c.mu.Unlock()
 	for _, op := range again {
-		c.write(op.datagrams, op.to)
+		c.mu.Lock()
+		datagrams := c.s.Again(op.datagrams)
+		c.mu.Unlock()
+		c.write(datagrams, op.to)
 	}
 }
 

@@ -240,6 +240,8 @@ func (e *Endpoint) decide(c *client) {
 	switch {
 	case hello.Stream && !e.listening, e.whenIdle:
 		err = &handshake.Error{Code: framing.CodeRefused, Reason: "nobody accepts streams"}
+	case !hello.Stream && e.cfg.RefuseMessages:
+		err = &handshake.Error{Code: framing.CodeRefused, Reason: "nobody receives messages"}
 	case len(e.sessions) >= e.cfg.maxAssociations():
 		e.stats.overloaded.Add(1)
 		err = &handshake.Error{Code: framing.CodeOverload}
