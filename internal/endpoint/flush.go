@@ -87,7 +87,9 @@ func (s *Session) flushSome(now time.Time, writes int) (all bool) {
 }
 
 // fill makes the datagrams of one write: all of one size, but for the last one, which
-// may be smaller. It returns that size and their number, and whether there is more.
+// may be smaller. A probe of the path's MTU goes alone: if it is larger than the device
+// takes, all of its write is lost. fill returns that size and their number, and whether
+// there is more.
 func (s *Session) fill(now time.Time, b []byte) (_ []byte, size, n int, more bool) {
 	b = append(b, s.carry...)
 	s.carry = s.carry[:0]
@@ -95,6 +97,9 @@ func (s *Session) fill(now time.Time, b []byte) (_ []byte, size, n int, more boo
 		size, n = len(b), 1
 	}
 	most := min(s.ep.segments, maxSegments)
+	if size > s.eng.LargestDatagram() {
+		return b, size, n, true
+	}
 	for n < most || n == 0 {
 		start := len(b)
 		b = s.eng.AppendDatagram(now, b)
@@ -109,7 +114,7 @@ func (s *Session) fill(now time.Time, b []byte) (_ []byte, size, n int, more boo
 			return b[:start], size, n, true
 		}
 		n++
-		if m < size {
+		if m < size || m > s.eng.LargestDatagram() {
 			break
 		}
 	}
