@@ -318,7 +318,7 @@ end
 
 function Reader:left() return self.stop - self.pos end
 
--- add adds a range that may be empty.
+-- add_bytes adds a range that may be empty.
 local function add_bytes(tree, fld, range)
   if range and range:len() > 0 then return tree:add(fld, range) end
 end
@@ -1153,11 +1153,14 @@ local function learn(c, conn)
   end
 end
 
--- looks_like_tls says whether a TLS record begins here, §8.3. Wireshark finds that out too,
--- and comes back with what is inside if it has the keys.
-local function looks_like_tls(tvb)
-  local t = tvb(0, 1):uint()
-  return t >= 0x14 and t <= 0x17 and tvb(1, 1):uint() == 0x03
+-- why_not says what is wrong with n bytes at off that do not look like a frame.
+local function why_not(tvb, off, n)
+  if n >= 3 and tvb(off, 2):uint() == 0x5654 then
+    local v = tvb(off + 2, 1):uint()
+    if v ~= 1 then return string.format("Unknown version %d of the frame (§2.1)", v) end
+    if n >= 4 then return string.format("Unknown type %d (§2.2)", tvb(off + 3, 1):uint()) end
+  end
+  return "Not the beginning of a frame: this is no VSTP, or bytes are missing (§2.1)"
 end
 
 local function dissect_stream(tvb, pinfo, tree)
@@ -1181,9 +1184,9 @@ local function dissect_stream(tvb, pinfo, tree)
   while off < len do
     local left = len - off
     if not looks_right(tvb, off, math.min(left, 4)) then
-      if off == 0 and not conn.seen and (left < 3 or looks_like_tls(tvb)) then return 0 end -- not ours
+      if off == 0 and not conn.seen then return 0 end -- TLS (§8.3), or something else at this port
       local t = tree:add(vstp, tvb(off, left), "VSTP, not the beginning of a frame")
-      expert_at(t, e.lost, "Not the beginning of a frame: this is no VSTP, or bytes are missing (§2.1)")
+      expert_at(t, e.lost, why_not(tvb, off, left))
       lines[#lines + 1] = "[not the beginning of a frame]"
       off = len
       break
@@ -1237,7 +1240,12 @@ end
 
 local function dissect_datagram(tvb, pinfo, tree)
   local len = tvb:captured_len()
-  if len < 11 or not looks_right(tvb, 0, 3) then return 0 end
+  if len < 11 or tvb(0, 2):uint() ~= 0x5654 then return 0 end
+  if tvb(2, 1):uint() ~= 1 then
+    expert_at(tree:add(vstp, tvb(0, len), "VSTP, unknown version"), e.lost, why_not(tvb, 0, len))
+    columns(pinfo, { "[unknown version]" })
+    return len
+  end
   local c = fixed(tvb, 0)
   c.datagram = true
   local negotiated
