@@ -65,6 +65,36 @@ func (s *Sender) Encode(h framing.Header, payload []byte, reqAck bool) (Packet, 
 	return p, nil
 }
 
+// Again returns the datagrams of a message for another attempt: fragments get a new
+// frag-id. One that comes a second time ends the reception of a receiver of the crate,
+// which forgets what it has of a message only after 30 s.
+func (s *Sender) Again(datagrams [][]byte) [][]byte {
+	if len(datagrams) < 2 {
+		return datagrams
+	}
+	s.lastFrag++
+	ds := make([][]byte, len(datagrams))
+	for i, d := range datagrams {
+		f, _, err := framing.Parse(d, 0, framing.TrailerAlways)
+		if err != nil {
+			panic("BUG: " + err.Error())
+		}
+		h := make([]byte, 0, len(f.Header)+maxByteText)
+		for k, v := range f.Header.All() {
+			if string(k) == framing.LegacyKeyFragID {
+				h = appendNumber(h, framing.LegacyKeyFragID, uint64(s.lastFrag))
+				continue
+			}
+			h, _ = framing.AppendField(h, string(k), v) // which it was before
+		}
+		f.Header = h
+		if ds[i], err = framing.AppendFrame(nil, f, framing.TrailerAlways); err != nil {
+			panic("BUG: " + err.Error())
+		}
+	}
+	return ds
+}
+
 // checkHeader reports whether h can be metadata of a crate peer.
 func checkHeader(h framing.Header, reqAck bool) error {
 	if h.HasReserved() {

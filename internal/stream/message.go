@@ -289,7 +289,10 @@ func (s *Session) checkMessage(m *session.Message) error {
 		if _, ok := m.Header.Lookup(framing.LegacyKeyMsgID); ok && m.ReqAck {
 			return session.ErrReservedKey
 		}
-		size := framing.FixedLen + m.Header.EncodedLen() + legacyFieldLen + len(m.Payload) + framing.TrailerLen
+		size := framing.FixedLen + m.Header.EncodedLen() + len(m.Payload) + framing.TrailerLen
+		if m.ReqAck {
+			size += legacyFieldLen
+		}
 		if int64(size) > s.result.PeerMaxFrame {
 			return session.ErrMessageTooLarge
 		}
