@@ -71,7 +71,7 @@ func (s *Session) readWith(p []byte) (int, error) {
 	}
 	var ev <-chan struct{}
 	for {
-		if _, err := s.acquire(s.rtok, o, nil); err != nil {
+		if err := s.acquireRead(); err != nil {
 			return 0, err
 		}
 		n, err := 0, s.holdRead(o)
@@ -147,6 +147,7 @@ func (s *Session) readStream(p []byte) (int, error) {
 func (s *Session) readBuffered(p []byte) int {
 	n := s.sbuf.read(p)
 	s.mu.Lock()
+	s.buffered = s.sbuf.len() > 0
 	s.changed() // there is room again
 	s.mu.Unlock()
 	return n
@@ -200,6 +201,7 @@ func (s *Session) bufferStream() error {
 	s.sbuf.grow(n)
 	if n > 0 {
 		s.mu.Lock()
+		s.buffered = true
 		s.changed()
 		s.mu.Unlock()
 	}
@@ -214,6 +216,7 @@ func (s *Session) takeLegacy() {
 	for s.sbuf.len() == 0 && len(s.msgs) > 0 {
 		m := s.popMessage()
 		s.sbuf.grow(copy(s.sbuf.room(len(m.Payload)), m.Payload))
+		s.buffered = s.sbuf.len() > 0
 	}
 }
 

@@ -128,29 +128,31 @@ type Session struct {
 	com    compressor
 	bigtok chan struct{} // held by the one who sends a fragmented message
 
-	mu       sync.Mutex
-	closed   bool
-	draining bool  // what still comes is read and dropped
-	rerr     error // ends reading; final
-	werr     error // ends writing; final
-	rdl, wdl deadline
-	rheld    *op       // who holds rtok and may be blocked in the carrier
-	wheld    *op       // the same for wtok
-	rarmed   time.Time // deadlines set on the carrier
-	warmed   time.Time
-	ev       chan struct{} // closed at the next change; nil while nobody waits
-	peerBye  bool          // the peer has ended its stream
-	peerGone bool          // and reads no more: it has closed
-	byeSent  bool          // we have ended ours, or are about to
-	msgs     []*session.Message
-	msgBytes int
-	ctl      control
-	acks     map[uint64]*ackWait
-	pings    uint64 // tokens sent
-	pongs    uint64 // highest token that came back
-	pingSent map[uint64]time.Time
-	rtt      time.Duration
-	service  *time.Timer
+	mu        sync.Mutex
+	closed    bool
+	draining  bool  // what still comes is read and dropped
+	rerr      error // ends reading; final
+	werr      error // ends writing; final
+	rdl, wdl  deadline
+	rheld     *op       // who holds rtok and may be blocked in the carrier
+	readsWait int       // calls of Read that wait for rtok
+	buffered  bool      // sbuf has bytes
+	wheld     *op       // the same for wtok
+	rarmed    time.Time // deadlines set on the carrier
+	warmed    time.Time
+	ev        chan struct{} // closed at the next change; nil while nobody waits
+	peerBye   bool          // the peer has ended its stream
+	peerGone  bool          // and reads no more: it has closed
+	byeSent   bool          // we have ended ours, or are about to
+	msgs      []*session.Message
+	msgBytes  int
+	ctl       control
+	acks      map[uint64]*ackWait
+	pings     uint64 // tokens sent
+	pongs     uint64 // highest token that came back
+	pingSent  map[uint64]time.Time
+	rtt       time.Duration
+	service   *time.Timer
 
 	readOp, writeOp, flushOp op // of Read, Write and the flusher: shared, so that they cost no allocation
 

@@ -109,7 +109,7 @@ func (s *Session) setDeadline(d *deadline, t time.Time) error {
 	// Whoever was interrupted because there is nothing to wait for any more may not
 	// have noticed yet: the poller forgets a deadline that is moved.
 	if s.rheld != nil && s.rheld.dl == d && s.rerr == nil {
-		s.armRead(s.rheld.until())
+		s.armRead(s.readUntil(s.rheld))
 	}
 	if s.wheld != nil && s.wheld.dl == d && (s.werr == nil || s.werr == session.ErrWriteClosed) {
 		s.armWrite(s.wheld.until())
@@ -189,8 +189,39 @@ func (s *Session) holdRead(o *op) error {
 		return err
 	}
 	s.rheld = o
-	s.armRead(o.until())
+	s.armRead(s.readUntil(o))
 	return nil
+}
+
+// readUntil returns when o, which holds rtok, has to let go of the carrier: at once
+// where a Read waits for the token and there are bytes for it already. Session.mu is
+// held.
+func (s *Session) readUntil(o *op) time.Time {
+	if s.readsWait > 0 && o != &s.readOp && (s.buffered || s.result.Legacy && len(s.msgs) > 0) {
+		return aLongTimeAgo
+	}
+	return o.until()
+}
+
+// acquireRead is acquire for Read: bytes that others have received for it do not wait
+// until the one who reads the carrier has got something.
+func (s *Session) acquireRead() error {
+	select {
+	case s.rtok <- struct{}{}:
+		return nil
+	default:
+	}
+	s.mu.Lock()
+	s.readsWait++
+	if s.rheld != nil && s.rerr == nil {
+		s.armRead(s.readUntil(s.rheld))
+	}
+	s.mu.Unlock()
+	_, err := s.acquire(s.rtok, &s.readOp, nil)
+	s.mu.Lock()
+	s.readsWait--
+	s.mu.Unlock()
+	return err
 }
 
 // releaseRead gives rtok back.
