@@ -87,11 +87,21 @@ async fn udp(o: Options, id: usize, mut cmds: Commands) {
                 let to = cmd["to"].as_str().unwrap_or(&o.addr).parse().expect("an address");
                 match cmd["op"].as_str() {
                     Some("ack") => done(&cmd, c.send_with_ack(content::frame_of(&cmd), to).await),
+                    Some("fragments") => done(&cmd, fragments(&c, &cmd, to).await),
                     _ => done(&cmd, c.send(content::frame_of(&cmd), to).await),
                 }
             }
         }
     }
+}
+
+/// See content::fragments.
+async fn fragments(c: &VstpUdpClient, cmd: &Value, to: SocketAddr) -> Result<(), VstpError> {
+    for (i, f) in content::fragments(cmd)?.into_iter().enumerate() {
+        content::pace(i).await;
+        c.send(f, to).await?;
+    }
+    Ok(())
 }
 
 /// A client of `easy`. It reads only when it is told to.

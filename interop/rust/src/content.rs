@@ -1,7 +1,8 @@
 //! What is in messages: content that both ends can make, and how it is reported.
 
 use serde_json::{json, Value};
-use vstp::{Flags, Frame, FrameType};
+use vstp::udp::reassembly::{add_fragment_headers, Fragment, MAX_DATAGRAM_SIZE, MAX_FRAGMENTS};
+use vstp::{encode_frame, Flags, Frame, FrameType, VstpError};
 
 fn next(x: &mut u32) -> u8 {
     *x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -17,7 +18,7 @@ pub fn bytes(len: usize, seed: u32) -> Vec<u8> {
 /// A JSON value of len bytes when written: a string, or a digit.
 pub fn value(len: usize, seed: u32) -> Value {
     match len {
-        0 => Value::Null, // nothing is no JSON; see clients::send_easy
+        0 => Value::Null, // nothing is no JSON: easy cannot send it
         1 => json!(seed % 10),
         _ => {
             let mut x = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
@@ -65,8 +66,19 @@ fn number(cmd: &Value, key: &str, default: u64) -> u64 {
     cmd[key].as_u64().unwrap_or(default)
 }
 
+/// A value that is written out: a marker, or a request to a server of `easy`.
+fn special(cmd: &Value) -> Value {
+    match cmd["ask"].is_u64() && !cmd["marker"].is_u64() {
+        true => json!({"reply": cmd["ask"], "seed": cmd["seed"]}),
+        false => cmd["marker"].clone(),
+    }
+}
+
 /// The content of a command, as bytes, or as JSON text where the command says so.
 pub fn of(cmd: &Value) -> Vec<u8> {
+    if !special(cmd).is_null() {
+        return special(cmd).to_string().into_bytes();
+    }
     let (len, seed) = (number(cmd, "len", 0) as usize, number(cmd, "seed", 0) as u32);
     match cmd["json"].as_bool() {
         Some(true) if len > 0 => serde_json::to_vec(&value(len, seed)).expect("JSON"),
@@ -76,6 +88,9 @@ pub fn of(cmd: &Value) -> Vec<u8> {
 
 /// The value of a command for `easy`.
 pub fn value_of(cmd: &Value) -> Value {
+    if !special(cmd).is_null() {
+        return special(cmd);
+    }
     value(number(cmd, "len", 0) as usize, number(cmd, "seed", 0) as u32)
 }
 
@@ -91,4 +106,36 @@ pub fn frame_of(cmd: &Value) -> Frame {
         ));
     }
     f
+}
+
+/// The message of a command in fragments as the crate's receiver takes them, in datagrams of
+/// at most 1,200 bytes. The crate's senders do not cut: they put the whole into each.
+pub fn fragments(cmd: &Value) -> Result<Vec<Frame>, VstpError> {
+    let mut whole = frame_of(cmd);
+    let payload = std::mem::take(&mut whole.payload);
+    let fields = 3 * (2 + 3) + "frag-idfrag-indexfrag-total".len();
+    let size = MAX_DATAGRAM_SIZE - encode_frame(&whole)?.len() - fields;
+    let total = payload.len().div_ceil(size).max(1);
+    if total > MAX_FRAGMENTS {
+        return Err(VstpError::Protocol("more than 255 fragments".into()));
+    }
+    let frag_id = number(cmd, "id", 0) as u8;
+    whole.flags.insert(Flags::FRAG);
+    Ok((0..total)
+        .map(|i| {
+            let mut f = whole.clone();
+            let data = &payload[i * size..payload.len().min((i + 1) * size)];
+            f.payload = data.to_vec();
+            let (frag_index, frag_total) = (i as u8, total as u8);
+            add_fragment_headers(&mut f, &Fragment { frag_id, frag_index, frag_total, data: vec![] });
+            f
+        })
+        .collect())
+}
+
+/// Waits before datagram i of a message now and then: a socket holds about 90 of them.
+pub async fn pace(i: usize) {
+    if i > 0 && i % 32 == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
 }

@@ -1,5 +1,5 @@
 //! Plays a role of the crate vstp: `peer ROLE [--addr IP:PORT] [--clients N] [--no-frag]
-//! [--ack-timeout MS] [--retry-delay MS]`.
+//! [--quiet] [--ack-timeout MS] [--retry-delay MS]`.
 //!
 //! Commands come as JSON lines on standard input; what happens goes as JSON lines to
 //! standard output. It ends with its input. See README.md beside it.
@@ -20,6 +20,7 @@ pub struct Options {
     pub addr: String,
     pub clients: usize,
     pub no_frag: bool,
+    pub quiet: bool,
     pub ack_timeout: Duration,
     pub retry_delay: Duration,
 }
@@ -45,21 +46,20 @@ fn options(args: &[String]) -> Options {
         addr: "127.0.0.1:0".into(),
         clients: 1,
         no_frag: false,
+        quiet: false,
         ack_timeout: Duration::from_secs(2),
         retry_delay: Duration::from_millis(100),
     };
     let mut it = args.iter();
     while let Some(a) = it.next() {
-        if a == "--no-frag" {
-            o.no_frag = true;
-            continue;
-        }
-        let v = it.next().unwrap_or_else(|| panic!("{a} needs a value"));
+        let mut value = || it.next().unwrap_or_else(|| panic!("{a} needs a value"));
         match a.as_str() {
-            "--addr" => o.addr = v.clone(),
-            "--clients" => o.clients = v.parse().expect("a number"),
-            "--ack-timeout" => o.ack_timeout = Duration::from_millis(v.parse().expect("a number")),
-            "--retry-delay" => o.retry_delay = Duration::from_millis(v.parse().expect("a number")),
+            "--no-frag" => o.no_frag = true,
+            "--quiet" => o.quiet = true,
+            "--addr" => o.addr = value().clone(),
+            "--clients" => o.clients = value().parse().expect("a number"),
+            "--ack-timeout" => o.ack_timeout = Duration::from_millis(value().parse().expect("a number")),
+            "--retry-delay" => o.retry_delay = Duration::from_millis(value().parse().expect("a number")),
             _ => panic!("no option {a}"),
         }
     }

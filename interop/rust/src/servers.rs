@@ -8,8 +8,7 @@ use serde_json::{json, Value};
 use tokio::sync::mpsc;
 use vstp::easy::VstpServer;
 use vstp::tcp::server::VstpTcpConnection;
-use vstp::udp::reassembly::{add_fragment_headers, fragment_payload, Fragment};
-use vstp::{Flags, VstpError, VstpTcpServer, VstpUdpServer};
+use vstp::{VstpError, VstpTcpServer, VstpUdpServer};
 
 use crate::{content, done, say, Commands, Options};
 
@@ -85,27 +84,17 @@ pub async fn udp(o: Options, mut cmds: Commands) {
     }
 }
 
-/// Fragments as the crate's receiver takes them, cut with the crate's own functions: its
-/// server sends none by itself.
+/// See content::fragments.
 async fn fragments(server: &VstpUdpServer, cmd: &Value, to: SocketAddr) -> Result<(), VstpError> {
-    let whole = content::frame_of(cmd);
-    let mut parts = fragment_payload(&whole.payload, cmd["id"].as_u64().unwrap_or(0) as u8)?;
-    if parts.is_empty() {
-        parts.push(Fragment { frag_id: 0, frag_index: 0, frag_total: 1, data: whole.payload.clone() });
-    }
-    for p in parts {
-        let mut f = whole.clone();
-        f.payload = p.data.clone();
-        f.flags.insert(Flags::FRAG);
-        add_fragment_headers(&mut f, &p);
+    for (i, f) in content::fragments(cmd)?.into_iter().enumerate() {
+        content::pace(i).await;
         server.send(f, to).await?;
-        tokio::task::yield_now().await;
     }
     Ok(())
 }
 
 /// Servers of `easy`, on one address. They answer {"reply": LEN, "seed": SEED} with such a
-/// value, and every other value with itself.
+/// value, and every other value with itself, or with 0 if they are to be quiet.
 pub async fn easy(o: Options, _: Commands, on_tcp: bool, on_udp: bool) {
     let mut servers = Vec::new();
     for (on, name) in [(on_tcp, "tcp"), (on_udp, "udp")] {
@@ -128,6 +117,7 @@ pub async fn easy(o: Options, _: Commands, on_tcp: bool, on_udp: bool) {
             say(said);
             Ok(match v["reply"].as_u64() {
                 Some(n) => content::value(n as usize, v["seed"].as_u64().unwrap_or(0) as u32),
+                None if o.quiet => json!(0),
                 None => v,
             })
         }));
