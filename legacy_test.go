@@ -307,7 +307,8 @@ func TestCrateSent(t *testing.T) {
 			if err := s.SendMessage(context.Background(), &vstp.Message{Payload: []byte("acked"), RequireAck: true}); !errors.Is(err, vstp.ErrAckTimeout) {
 				t.Errorf("RequireAck: %v", err)
 			}
-			if err := s.SendMessage(context.Background(), &vstp.Message{Payload: make([]byte, 8<<20)}); !errors.Is(err, vstp.ErrMessageTooLarge) {
+			// 8 MiB are for the whole frame: 11 bytes, no fields, 4 bytes of trailer.
+			if err := s.SendMessage(context.Background(), &vstp.Message{Payload: make([]byte, 8<<20-11-4+1)}); !errors.Is(err, vstp.ErrMessageTooLarge) {
 				t.Errorf("8 MiB: %v", err)
 			}
 			if err := s.SendMessage(context.Background(), &vstp.Message{Header: vstp.Header{{Key: "\x02", Value: "v"}}}); !errors.Is(err, vstp.ErrReservedKey) {

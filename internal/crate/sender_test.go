@@ -1,6 +1,7 @@
 package crate
 
 import (
+	"bytes"
 	"errors"
 	"math/bits"
 	"strings"
@@ -186,6 +187,51 @@ func TestConversation(t *testing.T) {
 			if !acked && bits.OnesCount(uint(lost)) < 4 {
 				t.Errorf("size %d, lost %b: never acked", size, lost)
 			}
+		}
+	}
+}
+
+// TestAgain: another attempt has fragments with another frag-id, so that none comes twice
+// to a crate receiver, and is the same message: it is acknowledged, and not delivered
+// twice. PROTOCOL §6.8.
+func TestAgain(t *testing.T) {
+	var s Sender
+	for _, size := range []int{10, 5000, 250_000} {
+		p, err := s.Encode(framing.Header{{Key: "k", Value: "v"}}, bytes.Repeat([]byte("0123456789abcdef!"), size/17+1)[:size], true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := NewReceiver(Config{MaxMessage: 1 << 20})
+		ids := map[string]bool{}
+		delivered, acked := 0, 0
+		for round, ds := 0, p.Datagrams; round < 300; round, ds = round+1, s.Again(ds) {
+			if round > 2 && size > 5000 {
+				break
+			}
+			for _, d := range ds {
+				f, _, err := framing.Parse(d, 0, framing.TrailerAlways)
+				if err != nil || len(d) > MaxDatagram {
+					t.Fatalf("%d bytes, %v", len(d), err)
+				}
+				id, _ := f.Header.Lookup(framing.LegacyKeyFragID)
+				if round < 256 {
+					ids[string(id)] = true
+				}
+				res := r.Receive(start.Add(time.Duration(round)*time.Millisecond), peer, d, plenty)
+				if res.Message != nil {
+					delivered++
+					if string(res.Message.Payload) != string(bytes.Repeat([]byte("0123456789abcdef!"), size/17+1)[:size]) {
+						t.Fatal("another message")
+					}
+				}
+				if len(res.Reply) > 0 {
+					acked++
+				}
+			}
+		}
+		want := map[int][3]int{10: {300, 1, 1}, 5000: {300, 1, 256}, 250_000: {3, 1, 3}}[size]
+		if acked != want[0] || delivered != want[1] || len(ids) != want[2] {
+			t.Errorf("%d bytes: %d times acknowledged, %d delivered, %d ids, want %v", size, acked, delivered, len(ids), want)
 		}
 	}
 }
