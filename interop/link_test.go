@@ -100,7 +100,15 @@ func withContentType(h vstp.Header) vstp.Header {
 // An end is our side of a link.
 type end struct {
 	*inbox
-	send func(ctx context.Context, m *vstp.Message) error
+	send  func(ctx context.Context, m *vstp.Message) error
+	close func() error
+}
+
+// connEnd returns the end of a connection.
+func connEnd(c *vstp.Conn) *end {
+	e := &end{inbox: newInbox(), send: c.SendMessage, close: c.Close}
+	go e.receive(c.ReceiveMessage)
+	return e
 }
 
 // receive fills e with what arrives until that fails.
@@ -161,10 +169,7 @@ func dial(t testing.TB, network, addr string) *end {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { nc.Close() })
-	c := nc.(*vstp.Conn)
-	e := &end{inbox: newInbox(), send: c.SendMessage}
-	go e.receive(c.ReceiveMessage)
-	return e
+	return connEnd(nc.(*vstp.Conn))
 }
 
 // accept takes the connection of a client of the crate, which begins with first, and
@@ -187,9 +192,7 @@ func accept(t testing.TB, ln *vstp.Listener, first func() error) *end {
 	if cs := c.ConnectionState(); !cs.HandshakeComplete || !cs.Legacy {
 		t.Fatalf("not taken for a client of the crate: %+v", cs)
 	}
-	e := &end{inbox: newInbox(), send: c.SendMessage}
-	go e.receive(c.ReceiveMessage)
-	return e
+	return connEnd(c)
 }
 
 // meet gets the first message of a client of the crate, and with it the address.
@@ -230,7 +233,12 @@ func first(p *peer, on string) func() error {
 // inner.
 func packetEnd(t testing.TB, inner net.PacketConn, to string) *end {
 	t.Helper()
-	pc := vstp.NewPacketConn(inner, clientConfig())
+	return packetEndWith(t, inner, clientConfig(), to)
+}
+
+func packetEndWith(t testing.TB, inner net.PacketConn, c *vstp.Config, to string) *end {
+	t.Helper()
+	pc := vstp.NewPacketConn(inner, c)
 	t.Cleanup(func() { pc.Close() })
 	addr, err := net.ResolveUDPAddr("udp", to)
 	if err != nil {
