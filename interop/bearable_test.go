@@ -76,6 +76,13 @@ func eager() *vstp.Config {
 	}
 }
 
+// eagerLegacy is the same where it goes to servers of the crate.
+func eagerLegacy() *vstp.Config {
+	c := eager()
+	c.Legacy = true
+	return c
+}
+
 // checkBearable looks at everything that was sent to a crate peer (PROTOCOL §6.3, §6.8):
 // no type but DATA, ACK, PONG and, on streams, BYE; no flag but REQ_ACK and, on datagrams,
 // FRAG; a good trailer; no reserved key; sizes that it takes, and at most 255 fragments.
@@ -155,8 +162,6 @@ func sendAll(t *testing.T, e *end, datagrams bool) {
 // goes to peers of the crate. These stay well: they still answer at the end.
 func TestBearable(t *testing.T) {
 	need(t)
-	legacy := eager()
-	legacy.Legacy = true
 	t.Run("to a client/UDP", func(t *testing.T) {
 		tp, e, p := tappedUDP(t, eager(), "udp-client")
 		sendAll(t, e, true)
@@ -182,7 +187,7 @@ func TestBearable(t *testing.T) {
 				t.Fatal(err)
 			}
 			tp := packetTap{inner, &tap{}}
-			e := packetEndWith(t, tp, legacy, p.addr)
+			e := packetEndWith(t, tp, eagerLegacy(), p.addr)
 			if role == "udp-server" {
 				sendAll(t, e, true)
 			}
@@ -201,7 +206,7 @@ func TestBearable(t *testing.T) {
 				t.Fatal(err)
 			}
 			tp := connTap{nc, &tap{}}
-			e := connEnd(vstp.Client(tp, legacy))
+			e := connEnd(vstp.Client(tp, eagerLegacy()))
 			if role == "tcp-server" {
 				sendAll(t, e, false)
 			}
