@@ -223,8 +223,8 @@ func TestEasyServerLives(t *testing.T) {
 	c.AckTimeout, c.MaxRetries, c.RetryDelay = 20*time.Millisecond, 2, time.Millisecond
 	e := packetEndWith(t, sock, c, p.addr)
 	text := content(5000, 1, true)
-	// The first fragment of the first attempt is lost: what is left of it stays there.
-	sock.lose.Store(1)
+	// The last of the five fragments of the first attempt is lost: the others stay there.
+	sock.lose.Store(5)
 	sock.deaf.Store(true)
 	if err := e.send(t.Context(), &vstp.Message{Payload: text, RequireAck: true}); err == nil || !strings.Contains(err.Error(), vstp.ErrAckTimeout.Error()) {
 		t.Error(err)
@@ -239,7 +239,8 @@ func TestEasyServerLives(t *testing.T) {
 	p.wait("one more", func(e event) bool { return e.isContent() && e.FNV == sum([]byte("12")) })
 }
 
-// A socket that hears nothing for a time, and loses the first datagrams that it sends.
+// A socket that hears nothing for a time, and loses one of the datagrams that it sends:
+// the one at which lose gets down to 0.
 type deaf struct {
 	net.PacketConn
 	deaf atomic.Bool
@@ -247,7 +248,7 @@ type deaf struct {
 }
 
 func (d *deaf) WriteTo(b []byte, to net.Addr) (int, error) {
-	if d.lose.Add(-1) >= 0 {
+	if d.lose.Add(-1) == 0 {
 		return len(b), nil
 	}
 	return d.PacketConn.WriteTo(b, to)

@@ -2,7 +2,14 @@
 //! [--quiet] [--ack-timeout MS] [--retry-delay MS]`.
 //!
 //! Commands come as JSON lines on standard input; what happens goes as JSON lines to
-//! standard output. It ends with its input. See README.md beside it.
+//! standard output. It ends with its input. Roles: tcp-, udp-, easy-tcp-, easy-udp- and
+//! auto-, each with server and client.
+//!
+//! A command has `op` (send, ack, fragments, raw, receive, hello, close), `seq`, which its
+//! answer repeats, `client`, `conn`, `to` or `on` to say who and where, and a message: `type`,
+//! `flags`, `headers` (pairs in hex), and as payload `len` and `seed` of made-up content, with
+//! `json` of a JSON string, or `marker`, a number, or `ask`, a request for an answer of that
+//! length. Payloads are reported by length and FNV-1a.
 
 mod clients;
 mod content;
