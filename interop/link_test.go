@@ -146,19 +146,25 @@ func clientConfig() *vstp.Config {
 // listen opens both of our sockets on one address.
 func listen(t testing.TB, c *vstp.Config) (*vstp.Listener, *vstp.PacketConn) {
 	t.Helper()
-	addr := freePort(t)
 	lc := vstp.ListenConfig{Config: c}
-	ln, err := lc.Listen(t.Context(), "tcp", addr)
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		ln, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		pc, err := lc.ListenPacket(t.Context(), "udp", ln.Addr().String())
+		if err != nil { // the port is taken
+			ln.Close()
+			continue
+		}
+		t.Cleanup(func() {
+			ln.Close()
+			pc.Close()
+		})
+		return ln.(*vstp.Listener), pc.(*vstp.PacketConn)
 	}
-	t.Cleanup(func() { ln.Close() })
-	pc, err := lc.ListenPacket(t.Context(), "udp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { pc.Close() })
-	return ln.(*vstp.Listener), pc.(*vstp.PacketConn)
+	t.Fatal("no port is free for both")
+	return nil, nil
 }
 
 // dial connects to a server of the crate.
@@ -312,14 +318,15 @@ type result struct {
 }
 
 func (r result) String() string {
-	s := fmt.Sprintf("%d came", len(r.came))
+	var s strings.Builder
+	s.WriteString(fmt.Sprintf("%d came", len(r.came)))
 	for _, g := range r.came {
-		s += fmt.Sprintf("; %d bytes, %d fields %s", g.n, len(g.h), g.note)
+		s.WriteString(fmt.Sprintf("; %d bytes, %d fields %s", g.n, len(g.h), g.note))
 	}
 	if r.err != nil {
-		s += "; " + r.err.Error()
+		s.WriteString("; " + r.err.Error())
 	}
-	return s
+	return s.String()
 }
 
 var errNoMarker = errors.New("nothing comes any more")

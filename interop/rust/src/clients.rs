@@ -74,7 +74,9 @@ fn udp_config(o: &Options) -> UdpConfig {
 }
 
 async fn udp(o: Options, id: usize, mut cmds: Commands) {
-    let mut c = VstpUdpClient::bind_with_config("127.0.0.1:0", udp_config(&o)).await.expect("bind");
+    let mut c = VstpUdpClient::bind_with_config("127.0.0.1:0", udp_config(&o))
+        .await
+        .expect("bind");
     say(json!({"event": "ready", "client": id, "addr": c.local_addr().unwrap().to_string()}));
     loop {
         tokio::select! {
@@ -138,13 +140,18 @@ async fn easy(o: Options, id: usize, mut cmds: Commands, on_tcp: bool) {
 /// probes, then messages on the transport that the command names.
 async fn auto(o: Options, id: usize, mut cmds: Commands) {
     let to: SocketAddr = o.addr.parse().expect("an address");
-    let mut udp = VstpUdpClient::bind_with_config("0.0.0.0:0", udp_config(&o)).await.expect("bind");
+    let mut udp = VstpUdpClient::bind_with_config("0.0.0.0:0", udp_config(&o))
+        .await
+        .expect("bind");
     let mut tcp = None;
     for round in 0..2 {
         let probe = Frame::new(FrameType::Ping)
             .with_flag(Flags::REQ_ACK)
             .with_header("x-auto-probe", "1");
-        let (t, u) = tokio::join!(VstpTcpClient::connect(&o.addr), udp.send_with_ack(probe, to));
+        let (t, u) = tokio::join!(
+            VstpTcpClient::connect(&o.addr),
+            udp.send_with_ack(probe, to)
+        );
         say(json!({"event": "probed", "client": id, "round": round,
             "tcp": t.is_ok(), "udp": u.map_err(|e: VstpError| e.to_string()).err()}));
         tcp = tcp.or(t.ok()); // the connection of the second round is dropped

@@ -22,7 +22,9 @@ pub fn value(len: usize, seed: u32) -> Value {
         1 => json!(seed % 10),
         _ => {
             let mut x = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
-            let s: String = (0..len - 2).map(|_| (b'a' + next(&mut x) % 26) as char).collect();
+            let s: String = (0..len - 2)
+                .map(|_| (b'a' + next(&mut x) % 26) as char)
+                .collect();
             Value::String(s)
         }
     }
@@ -58,7 +60,11 @@ pub fn frame(event: &str, f: &Frame) -> Value {
     v["event"] = json!(event);
     v["type"] = json!(f.typ as u8);
     v["flags"] = json!(f.flags.bits());
-    v["headers"] = f.headers.iter().map(|h| json!([hex(&h.key), hex(&h.value)])).collect();
+    v["headers"] = f
+        .headers
+        .iter()
+        .map(|h| json!([hex(&h.key), hex(&h.value)]))
+        .collect();
     v
 }
 
@@ -79,7 +85,10 @@ pub fn of(cmd: &Value) -> Vec<u8> {
     if !special(cmd).is_null() {
         return special(cmd).to_string().into_bytes();
     }
-    let (len, seed) = (number(cmd, "len", 0) as usize, number(cmd, "seed", 0) as u32);
+    let (len, seed) = (
+        number(cmd, "len", 0) as usize,
+        number(cmd, "seed", 0) as u32,
+    );
     match cmd["json"].as_bool() {
         Some(true) if len > 0 => serde_json::to_vec(&value(len, seed)).expect("JSON"),
         _ => bytes(len, seed),
@@ -91,7 +100,10 @@ pub fn value_of(cmd: &Value) -> Value {
     if !special(cmd).is_null() {
         return special(cmd);
     }
-    value(number(cmd, "len", 0) as usize, number(cmd, "seed", 0) as u32)
+    value(
+        number(cmd, "len", 0) as usize,
+        number(cmd, "seed", 0) as u32,
+    )
 }
 
 /// The frame that a command asks for.
@@ -127,7 +139,15 @@ pub fn fragments(cmd: &Value) -> Result<Vec<Frame>, VstpError> {
             let data = &payload[i * size..payload.len().min((i + 1) * size)];
             f.payload = data.to_vec();
             let (frag_index, frag_total) = (i as u8, total as u8);
-            add_fragment_headers(&mut f, &Fragment { frag_id, frag_index, frag_total, data: vec![] });
+            add_fragment_headers(
+                &mut f,
+                &Fragment {
+                    frag_id,
+                    frag_index,
+                    frag_total,
+                    data: vec![],
+                },
+            );
             f
         })
         .collect())

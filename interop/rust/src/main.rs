@@ -65,8 +65,12 @@ fn options(args: &[String]) -> Options {
             "--quiet" => o.quiet = true,
             "--addr" => o.addr = value().clone(),
             "--clients" => o.clients = value().parse().expect("a number"),
-            "--ack-timeout" => o.ack_timeout = Duration::from_millis(value().parse().expect("a number")),
-            "--retry-delay" => o.retry_delay = Duration::from_millis(value().parse().expect("a number")),
+            "--ack-timeout" => {
+                o.ack_timeout = Duration::from_millis(value().parse().expect("a number"))
+            }
+            "--retry-delay" => {
+                o.retry_delay = Duration::from_millis(value().parse().expect("a number"))
+            }
             _ => panic!("no option {a}"),
         }
     }
