@@ -98,7 +98,7 @@ func (s *Session) poll() (stalled bool) {
 		switch err := s.pump(); {
 		case err == errStalled:
 			return true
-		case err != nil && !isTimeout(err):
+		case err != nil && (!isTimeout(err) || s.yields(o)):
 			return false
 		}
 	}

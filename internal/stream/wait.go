@@ -197,10 +197,22 @@ func (s *Session) holdRead(o *op) error {
 // where a Read waits for the token and there are bytes for it already. Session.mu is
 // held.
 func (s *Session) readUntil(o *op) time.Time {
-	if s.readsWait > 0 && o != &s.readOp && (s.buffered || s.result.Legacy && len(s.msgs) > 0) {
+	if s.inTheWay(o) {
 		return aLongTimeAgo
 	}
 	return o.until()
+}
+
+// inTheWay is the condition of readUntil. Session.mu is held.
+func (s *Session) inTheWay(o *op) bool {
+	return s.readsWait > 0 && o != &s.readOp && (s.buffered || s.result.Legacy && len(s.msgs) > 0)
+}
+
+// yields reports whether o, which holds rtok, has to give it to a Read before it goes on.
+func (s *Session) yields(o *op) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.inTheWay(o)
 }
 
 // acquireRead is acquire for Read: bytes that others have received for it do not wait
