@@ -241,7 +241,7 @@ func TestStackStaleIDs(t *testing.T) {
 		l := newStack(t, simnet.Options{Seed: 1, Path: simnet.Path{Delay: 5 * ms}}, nil, nil)
 		answers, largest := 0, 0
 		l.net.Observe(func(e simnet.Event) {
-			if id, ok := handshake.ParseUnknownID(e.Data); ok && id[0] == 0xab {
+			if id, _, _, ok := handshake.ParseUnknownID(e.Data); ok && id[0] == 0xab {
 				answers, largest = answers+1, max(largest, len(e.Data))
 			}
 		})

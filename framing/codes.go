@@ -21,6 +21,7 @@ const (
 	CodeTLS         ErrorCode = 12 // one side speaks TLS and the other does not
 	CodeUnknownID   ErrorCode = 13 // datagrams: no association has this connection id
 	CodeAborted     ErrorCode = 14 // datagrams: closed before everything had arrived
+	CodeAlert       ErrorCode = 15 // datagrams: the TLS handshake failed
 
 	CodeApplication ErrorCode = 0x100
 )
@@ -40,6 +41,7 @@ var codeNames = [...]string{
 	CodeTLS:         "TLS mismatch",
 	CodeUnknownID:   "unknown connection id",
 	CodeAborted:     "aborted",
+	CodeAlert:       "alert",
 }
 
 // String returns a short English name, or the number of an unknown code.

@@ -6,12 +6,14 @@ const ReservedKeys = 0x20
 
 // The reserved keys. Integers in their values are varints (RFC 9000 §16).
 const (
-	KeyPacket     = "\x01" // datagrams: connection id of the receiver, and in DATA a packet number
+	KeyPacket     = "\x01" // datagrams: connection id of the receiver, and in packets their number
 	KeyMessage    = "\x02" // DATA: id of a message; with FRAG also total and offset; ACK: the id
 	KeyCancel     = "\x03" // DATA: the message of this id ends unfinished
 	KeyCode       = "\x04" // ERR: the ErrorCode
 	KeyClose      = "\x05" // BYE: the sender will not read any more either
 	KeyPing       = "\x06" // PING: up to 16 bytes, which PONG repeats
+	KeyResetToken = "\x07" // datagrams: ERR, transport parameters: proof that an association is lost
+	KeyConfirm    = "\x08" // transport parameters: 01: the client waits for WELCOME
 	KeyVersions   = "\x10" // HELLO: versions, best first; WELCOME: the chosen one
 	KeySessionID  = "\x11" // WELCOME: 16 bytes
 	KeyMaxFrame   = "\x12" // HELLO, WELCOME: largest frame accepted
@@ -29,6 +31,7 @@ const (
 	KeyAckDelay    = "\x1c" // longest delay of an acknowledgement in microseconds
 	KeyService     = "\x1d" // HELLO: 00 messages only, 01 a byte stream too
 	KeyPadding     = "\x1e" // HELLO: zeros that make the frame as large as its answer
+	KeyCrypto      = "\x1f" // where TLS bytes belong: offset, length, and in HELLO what has come
 )
 
 // The header keys of the original crate, with decimal text as values. PROTOCOL §6.

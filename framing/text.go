@@ -35,6 +35,10 @@ func reservedForm(key []byte) (name string, form valueForm) {
 		return "close", formHex
 	case KeyPing:
 		return "ping", formHex
+	case KeyResetToken:
+		return "reset-token", formHex
+	case KeyConfirm:
+		return "confirm", formHex
 	case KeyVersions:
 		return "versions", formVarints
 	case KeySessionID:
@@ -65,6 +69,8 @@ func reservedForm(key []byte) (name string, form valueForm) {
 		return "service", formHex
 	case KeyPadding:
 		return "padding", formHex
+	case KeyCrypto:
+		return "crypto", formVarints
 	}
 	return "", formHex
 }

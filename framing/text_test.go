@@ -28,9 +28,9 @@ func TestAppendText(t *testing.T) {
 		},
 		{
 			name: "user fields are quoted",
-			f:    Frame{Type: TypeData, Flags: FlagCRC | 0x40, Payload: []byte("hello\n")},
+			f:    Frame{Type: TypeData, Flags: FlagCRC | 0x04, Payload: []byte("hello\n")},
 			h:    Header{{"content-type", "text/plain"}, {"", ""}, {"\x1b[31m", "x"}, {"k", "\x1b[31m\xff"}},
-			want: "DATA flags=CRC|0x40 header=43 payload=6\n" +
+			want: "DATA flags=CRC|0x4 header=43 payload=6\n" +
 				"  \"content-type\": \"text/plain\"\n" +
 				"  \"\": \"\"\n" +
 				"  reserved 0x1b5b33316d: 78\n" +
@@ -45,7 +45,7 @@ func TestAppendText(t *testing.T) {
 				{KeyCode, varints(4)}, {KeyCode, varints(0x101)}, {KeyClose, ""}, {KeyPing, "\xab"},
 				{KeyVersions, varints(2, 1)}, {KeySessionID, "0123456789abcdef"}, {KeyMaxFrame, varints(8 << 20)},
 				{KeyMaxMessage, varints(1 << 30)}, {KeyChecksum, "\x01"}, {KeyCompress, "\x02\x01"},
-				{KeyIdle, varints(30000)}, {"\x1f", "?"}, {KeyMessage, "\xff"}, {KeyIdle, varints(1, 2)},
+				{KeyIdle, varints(30000)}, {"\x0f", "?"}, {KeyMessage, "\xff"}, {KeyIdle, varints(1, 2)},
 			},
 			want: "WELCOME flags=0 header=107 payload=0\n" +
 				"  packet: 0102\n" +
@@ -62,7 +62,7 @@ func TestAppendText(t *testing.T) {
 				"  checksum: 01\n" +
 				"  compress: 0201\n" +
 				"  idle: 30000 ms\n" +
-				"  reserved 0x1f: 3f\n" +
+				"  reserved 0x0f: 3f\n" +
 				"  message: ff\n" +
 				"  idle: 1 2\n",
 		},
@@ -109,7 +109,7 @@ func TestAppendText(t *testing.T) {
 	}
 }
 
-// The keys of HELLO and WELCOME in datagrams have names. PROTOCOL §7.3.
+// The keys of HELLO and WELCOME in datagrams have names. PROTOCOL §7.3, §8.5.
 func TestAppendTextDatagramKeys(t *testing.T) {
 	for _, tt := range []struct{ key, value, want string }{
 		{KeyCookie, "\x01\x02", "cookie: 0102"},
@@ -120,6 +120,9 @@ func TestAppendTextDatagramKeys(t *testing.T) {
 		{KeyAckDelay, "\x43\xe8", "ack-delay: 1000"},
 		{KeyService, "\x01", "service: 01"},
 		{KeyPadding, "\x00", "padding: 00"},
+		{KeyResetToken, "0123", "reset-token: 30313233"},
+		{KeyConfirm, "\x01", "confirm: 01"},
+		{KeyCrypto, "\x00\x44\xb0", "crypto: 0 1200"},
 	} {
 		require.Equal(t, tt.want, string(appendFieldText(nil, []byte(tt.key), []byte(tt.value))))
 	}

@@ -71,9 +71,14 @@ const (
 	FlagCRC    Flags = 0x02 // a CRC32 trailer follows the payload
 	FlagFrag   Flags = 0x10 // the payload is a part of a message
 	FlagComp   Flags = 0x20 // the payload is compressed
+
+	// Those of sealed packets, in datagrams only. PROTOCOL §8.4.
+	FlagSealed Flags = 0x40 // the payload is encrypted
+	FlagPhase  Flags = 0x80 // which keys; masked on the wire
 )
 
-// KnownFlags are the flags of this version; a frame with others must not be sent.
+// KnownFlags are the flags of frames that are not sealed; one with others must not be
+// sent on a stream, and to the crate it has none at all.
 const KnownFlags = FlagReqAck | FlagCRC | FlagFrag | FlagComp
 
 // Has reports whether all of f are set.
@@ -95,12 +100,12 @@ func (f Flags) String() string {
 	for _, n := range [...]struct {
 		f    Flags
 		name string
-	}{{FlagReqAck, "REQ_ACK"}, {FlagCRC, "CRC"}, {FlagFrag, "FRAG"}, {FlagComp, "COMP"}} {
+	}{{FlagReqAck, "REQ_ACK"}, {FlagCRC, "CRC"}, {FlagFrag, "FRAG"}, {FlagComp, "COMP"}, {FlagSealed, "SEALED"}, {FlagPhase, "PHASE"}} {
 		if f.Has(n.f) {
 			add(n.name)
 		}
 	}
-	if u := f &^ KnownFlags; u != 0 {
+	if u := f &^ (KnownFlags | FlagSealed | FlagPhase); u != 0 {
 		add("0x" + strconv.FormatUint(uint64(u), 16))
 	}
 	return string(s)

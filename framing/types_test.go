@@ -17,9 +17,9 @@ func TestStrings(t *testing.T) {
 		{Type(0), "Type(0)"}, {Type(9), "Type(9)"}, {Type(255), "Type(255)"},
 
 		{Flags(0), "0"}, {FlagReqAck, "REQ_ACK"}, {FlagCRC, "CRC"}, {FlagFrag, "FRAG"}, {FlagComp, "COMP"},
-		{KnownFlags, "REQ_ACK|CRC|FRAG|COMP"}, {Flags(0x80), "0x80"}, {FlagCRC | 0x4c, "CRC|0x4c"},
+		{KnownFlags, "REQ_ACK|CRC|FRAG|COMP"}, {FlagSealed | FlagPhase, "SEALED|PHASE"}, {Flags(0x04), "0x4"}, {FlagCRC | 0x4c, "CRC|SEALED|0xc"},
 
-		{CodeProtocol, "protocol violation"}, {CodeInternal, "internal error"},
+		{CodeProtocol, "protocol violation"}, {CodeInternal, "internal error"}, {CodeAlert, "alert"},
 		{ErrorCode(0), "ErrorCode(0)"}, {ErrorCode(255), "ErrorCode(255)"},
 		{CodeApplication, "application error 0"}, {CodeApplication + 7, "application error 7"},
 

@@ -433,7 +433,7 @@ func (v *kindVector) route() {
 		v.Number = &number
 	}
 	v.ID = id[:]
-	_, v.UnknownID = handshake.ParseUnknownID(v.Bytes)
+	_, _, _, v.UnknownID = handshake.ParseUnknownID(v.Bytes)
 }
 
 func kindVectors(t *testing.T) []kindVector {

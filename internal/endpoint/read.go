@@ -213,7 +213,7 @@ func (r *reader) unknown(id reliable.ConnID, b []byte, p *udpio.Packet) {
 
 // reset takes an ERR that says that the peer does not know one of our associations.
 func (r *reader) reset(b []byte, p *udpio.Packet) {
-	id, ok := handshake.ParseUnknownID(b)
+	id, _, _, ok := handshake.ParseUnknownID(b)
 	if !ok {
 		r.e.stats.malformed.Add(1)
 		return

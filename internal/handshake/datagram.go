@@ -93,9 +93,17 @@ const (
 	KindWelcome             // WELCOME; its receiver's id
 	KindErr                 // ERR; its receiver's id, or an id that is not known
 	KindCrate               // any other frame: for the crate profile
+
+	// Sealed packets that are no DATA. PROTOCOL §8.5, §8.9.
+	KindSealedHello   // handshake packet of a client; its receiver's id, packet number
+	KindSealedWelcome // handshake packet of a server; its receiver's id, packet number
+	KindEarly         // 0-RTT packet; its sender's id, packet number
 )
 
-var kindNames = [...]string{KindNone: "none", KindPacket: "packet", KindHello: "HELLO", KindWelcome: "WELCOME", KindErr: "ERR", KindCrate: "crate"}
+var kindNames = [...]string{
+	KindNone: "none", KindPacket: "packet", KindHello: "HELLO", KindWelcome: "WELCOME", KindErr: "ERR", KindCrate: "crate",
+	KindSealedHello: "sealed HELLO", KindSealedWelcome: "sealed WELCOME", KindEarly: "0-RTT packet",
+}
 
 // String returns the name.
 func (k Kind) String() string {
@@ -113,7 +121,7 @@ const (
 )
 
 // RouteID classifies a datagram by its first bytes and returns the id by which it
-// is routed, and for a packet the low 32 bits of its number. It does not allocate,
+// is routed, and for a packet the low 32 bits of its number, masked if it is sealed. It does not allocate,
 // and does not check more than it needs: whoever gets the datagram parses it.
 // PROTOCOL §7.1.
 func RouteID(b []byte) (id ConnID, pn uint32, kind Kind) {
@@ -129,9 +137,14 @@ func RouteID(b []byte) (id ConnID, pn uint32, kind Kind) {
 	}
 	headerLen := int(b[5]) | int(b[6])<<8
 	size, key := b[framing.FixedLen+1], b[framing.FixedLen+2]
+	if size == 12 && headerLen == packetAt-framing.FixedLen && len(b) >= packetAt {
+		kind = packetKind(t, framing.Flags(b[4]), key)
+		if kind != KindCrate {
+			id, pn = ConnID(b[idAt:idEnd]), binary.BigEndian.Uint32(b[idEnd:])
+		}
+		return id, pn, kind
+	}
 	switch {
-	case t == framing.TypeData && key == framing.KeyPacket[0] && size == 12 && headerLen == packetAt-framing.FixedLen && len(b) >= packetAt:
-		return ConnID(b[idAt:idEnd]), binary.BigEndian.Uint32(b[idEnd:]), KindPacket
 	case size != 8 || headerLen < idEnd-framing.FixedLen:
 	case t == framing.TypeHello && key == framing.KeySourceID[0]:
 		return ConnID(b[idAt:idEnd]), 0, KindHello
@@ -141,6 +154,23 @@ func RouteID(b []byte) (id ConnID, pn uint32, kind Kind) {
 		return ConnID(b[idAt:idEnd]), 0, KindErr
 	}
 	return id, 0, KindCrate
+}
+
+// packetKind classifies a frame whose only field has that key and 12 bytes. Only DATA
+// may be plaintext; FlagPhase is masked in what is sealed, so it may be anything.
+func packetKind(t framing.Type, flags framing.Flags, key byte) Kind {
+	sealed := flags&^framing.FlagPhase == framing.FlagSealed
+	switch {
+	case t == framing.TypeData && key == framing.KeyPacket[0]:
+		return KindPacket
+	case t == framing.TypeHello && key == framing.KeyPacket[0] && sealed:
+		return KindSealedHello
+	case t == framing.TypeWelcome && key == framing.KeyPacket[0] && sealed:
+		return KindSealedWelcome
+	case t == framing.TypeHello && key == framing.KeySourceID[0] && sealed:
+		return KindEarly
+	}
+	return KindCrate
 }
 
 // UnknownIDLen is the length of the frame that [AppendUnknownID] makes. Only a
@@ -155,20 +185,27 @@ func AppendUnknownID(b []byte, id ConnID) []byte {
 	return appendRaw(b, framing.TypeErr, h, nil)
 }
 
-// ParseUnknownID reports whether the datagram is what [AppendUnknownID] makes, and
-// returns the id, which is that of the peer's end.
-func ParseUnknownID(datagram []byte) (id ConnID, ok bool) {
+// ParseUnknownID reports whether the datagram is what [AppendUnknownID] or
+// [AppendReset] makes, and returns the id, which is that of the peer's end, and the
+// reset token if there is one.
+func ParseUnknownID(datagram []byte) (id ConnID, token [ResetTokenLen]byte, hasToken, ok bool) {
 	f, ok := parseHandshake(datagram)
 	if !ok || f.Type != framing.TypeErr {
-		return id, false
+		return id, token, false, false
 	}
 	id, rest, ok := cutID(f.Header, framing.KeyPacket)
 	if !ok {
-		return id, false
+		return id, token, false, false
 	}
 	v, found := rest.Lookup(framing.KeyCode)
 	code, whole := wholeVarint(v)
-	return id, found && whole && framing.ErrorCode(code) == framing.CodeUnknownID
+	if !found || !whole || framing.ErrorCode(code) != framing.CodeUnknownID {
+		return id, token, false, false
+	}
+	if v, found = rest.Lookup(framing.KeyResetToken); found && len(v) == len(token) {
+		token, hasToken = [ResetTokenLen]byte(v), true
+	}
+	return id, token, hasToken, true
 }
 
 // AppendRefusal appends the ERR that takes the place of WELCOME for the client of

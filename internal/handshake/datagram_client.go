@@ -107,6 +107,9 @@ func (c *DatagramClient) receiveWelcome(h framing.RawHeader, payload []byte) (Ou
 	if !ok {
 		return Ignored, nil
 	}
+	if _, _, crypto := cutField(h, framing.KeyCrypto); crypto {
+		return Ignored, nil // bytes of TLS, which this client has not asked for
+	}
 	p, h, ok := cutPart(h, payload)
 	if !ok {
 		return Ignored, nil

@@ -177,7 +177,7 @@ func FuzzRouteID(f *testing.F) {
 			(fr.Type == framing.TypeWelcome || fr.Type == framing.TypeErr) {
 			t.Fatalf("%x was not seen", b)
 		}
-		if unknown, ok := ParseUnknownID(b); ok && (kind != KindErr || unknown != id) {
+		if unknown, _, _, ok := ParseUnknownID(b); ok && (kind != KindErr || unknown != id) {
 			t.Fatalf("%v, %x", kind, id)
 		}
 	})

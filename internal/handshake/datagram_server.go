@@ -15,14 +15,23 @@ type DatagramHello struct {
 	SourceID ConnID
 	Cookie   []byte // nil if there is none
 
+	// Crypto says that the client speaks TLS. The following are as in a [CryptoFrame].
+	Crypto        bool
+	Offset        uint64
+	Data          []byte
+	HasHave       bool
+	InitialHave   uint64
+	HandshakeHave uint64
+
 	part    part
 	block   []byte // the whole block
 	payload []byte // or a part of it
 }
 
 // WantsAnswer reports whether h may be answered by itself, with a retry or with what
-// its sender was told before: of a HELLO in parts, only the first one.
-func (h *DatagramHello) WantsAnswer() bool { return h.part.offset == 0 }
+// its sender was told before: of a HELLO in parts, or of several that carry the bytes of
+// TLS, only the first one.
+func (h *DatagramHello) WantsAnswer() bool { return h.part.offset == 0 && h.Offset == 0 }
 
 // ParseHello decodes as much of a HELLO as a server needs that keeps no state yet.
 // It does not allocate. What it returns an error for is dropped, so that no answer
@@ -39,6 +48,14 @@ func ParseHello(datagram []byte) (h DatagramHello, err error) {
 	cookie, rest, found := cutField(rest, framing.KeyCookie)
 	if found && (len(cookie) == 0 || len(cookie) > MaxCookie) || !found && len(datagram) < MinHello {
 		return h, errHello
+	}
+	if v, rest, crypto := cutField(rest, framing.KeyCrypto); crypto {
+		var c CryptoFrame
+		if len(rest) > 0 || len(datagram) < MaxHandshakeDatagram || !c.parseCrypto(v, f.Payload) {
+			return h, errHello
+		}
+		return DatagramHello{SourceID: id, Cookie: cookie, Crypto: true, Offset: c.Offset, Data: c.Data,
+			HasHave: c.HasHave, InitialHave: c.InitialHave, HandshakeHave: c.HandshakeHave}, nil
 	}
 	p, rest, ok := cutPart(rest, f.Payload)
 	if !ok || !found && p.offset > 0 {
@@ -89,6 +106,10 @@ func (s *DatagramServer) Receive(h *DatagramHello) (Outcome, error) {
 		block = s.parts.block()
 	}
 	s.state = stateFailed
+	s.hello.SourceID = h.SourceID
+	if h.Crypto {
+		return Ignored, &Error{Code: framing.CodeTLS, Reason: "the client speaks TLS, the server does not"}
+	}
 	if err := s.receive(h.SourceID, block); err != nil {
 		return Ignored, err
 	}
@@ -97,7 +118,6 @@ func (s *DatagramServer) Receive(h *DatagramHello) (Outcome, error) {
 }
 
 func (s *DatagramServer) receive(from ConnID, block framing.RawHeader) error {
-	s.hello.SourceID = from
 	fs, err := scanDatagram(framing.TypeHello, block)
 	if err != nil {
 		return err

@@ -276,23 +276,23 @@ func TestUnknownID(t *testing.T) {
 	if len(b) != UnknownIDLen {
 		t.Fatalf("%d bytes", len(b))
 	}
-	if id, ok := ParseUnknownID(b); !ok || id != serverID {
+	if id, _, hasToken, ok := ParseUnknownID(b); !ok || hasToken || id != serverID {
 		t.Fatalf("%x, %v", id, ok)
 	}
 	for i := range b {
 		c := bytes.Clone(b)
 		c[i] ^= 0x10
-		if _, ok := ParseUnknownID(c); ok {
+		if _, _, _, ok := ParseUnknownID(c); ok {
 			t.Errorf("byte %d changed", i)
 		}
-		if _, ok := ParseUnknownID(b[:i]); ok {
+		if _, _, _, ok := ParseUnknownID(b[:i]); ok {
 			t.Errorf("cut off at %d", i)
 		}
 	}
 	refusal, _ := AppendRefusal(nil, serverID, framing.CodeRefused, "", nil)
 	none, _ := AppendRefusal(nil, serverID, 0, "", nil)
 	for _, b := range [][]byte{refusal, none, errMaker(framing.CodeUnknownID, "", nil)(t)} {
-		if _, ok := ParseUnknownID(b); ok {
+		if _, _, _, ok := ParseUnknownID(b); ok {
 			t.Errorf("%x", b)
 		}
 	}

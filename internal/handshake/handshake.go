@@ -56,9 +56,6 @@ type Params struct {
 	// Versions are those this side speaks, best first. If empty, Version1.
 	Versions []uint64
 
-	// SessionID is what a WELCOME carries. Params given to this package need none.
-	SessionID [16]byte
-
 	MaxFrame   int64 // largest frame accepted; if zero, DefaultMaxFrame
 	MaxMessage int64 // largest message accepted; if zero, DefaultMaxMessage
 
