@@ -3,13 +3,16 @@ package endpoint
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/binary"
 	"log/slog"
+	"math"
 	"net"
 	"time"
 
 	"github.com/vstp-go/vstp/framing"
 	"github.com/vstp-go/vstp/internal/handshake"
+	"github.com/vstp-go/vstp/internal/udpio"
 	"github.com/vstp-go/vstp/reliable"
 )
 
@@ -37,6 +40,17 @@ type Config struct {
 	MaxHandshakes   int // half-open ones; if zero, 1024
 	AcceptBacklog   int // streams that wait for Accept; if zero, 128
 	MaxAssociations int // if zero, 65536
+	MaxPerPrefix    int // of those and of half-open ones, from one prefix; if zero, 16384; negative: no bound
+	MaxUnvalidated  int // handshakes with TLS begun without a cookie; if zero, 128; negative: none
+	HandshakeRate   int // a second; if zero, 10000; negative: no bound
+
+	// ServerTLS, if not nil, seals what peers begin: nothing else is accepted then.
+	// ClientTLS, if not nil, gives the configuration for a dial. They are those of
+	// tlsvstp.ServerConfig and ClientConfig.
+	ServerTLS *tls.Config
+	ClientTLS func(to udpio.Addr) *tls.Config
+	EarlyData bool      // 0-RTT, in both roles
+	ResetKey  *[32]byte // of stateless resets; if nil, random
 
 	Retry      reliable.Retry
 	Controller reliable.Controller
@@ -65,6 +79,9 @@ const (
 	defaultMaxHandshakes   = 1024
 	defaultAcceptBacklog   = 128
 	defaultMaxAssociations = 65536
+	defaultMaxPerPrefix    = 16384
+	defaultMaxUnvalidated  = 128
+	defaultHandshakeRate   = 10000
 
 	// What a peer may send before anything was read. It grows with the path.
 	firstStreamCredit     = 1 << 20
@@ -82,6 +99,20 @@ func (c *Config) maxMessage() int64    { return orDefault(c.MaxMessage, defaultM
 func (c *Config) maxHandshakes() int   { return orDefault(c.MaxHandshakes, defaultMaxHandshakes) }
 func (c *Config) acceptBacklog() int   { return orDefault(c.AcceptBacklog, defaultAcceptBacklog) }
 func (c *Config) maxAssociations() int { return orDefault(c.MaxAssociations, defaultMaxAssociations) }
+
+// limit is orDefault for what can be without a bound.
+func limit(v, def, negative int) int {
+	if v < 0 {
+		return negative
+	}
+	return orDefault(v, def)
+}
+
+func (c *Config) maxPerPrefix() int   { return limit(c.MaxPerPrefix, defaultMaxPerPrefix, math.MaxInt) }
+func (c *Config) maxUnvalidated() int { return limit(c.MaxUnvalidated, defaultMaxUnvalidated, 0) }
+func (c *Config) handshakeRate() int {
+	return limit(c.HandshakeRate, defaultHandshakeRate, math.MaxInt)
+}
 
 func (c *Config) random(b []byte) {
 	if c.Rand != nil {
