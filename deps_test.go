@@ -29,7 +29,7 @@ var allowedImports = map[string][]string{
 	"internal/simnet":    {"github.com/pion/transport/v3", "github.com/pion/transport/v3/vnet", "github.com/pion/logging"},
 	"internal/endpoint":  {"framing", "reliable", "internal/crate", "internal/handshake", "internal/session", "internal/udpio"},
 	"reliable":           {"framing"},
-	"tlsvstp":            {},
+	"tlsvstp":            {"golang.org/x/crypto/chacha20", "golang.org/x/crypto/chacha20poly1305"},
 	"framing":            {},
 }
 
