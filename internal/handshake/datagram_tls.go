@@ -20,26 +20,22 @@ type CryptoFrame struct {
 	HandshakeHave uint64
 }
 
-// Room in datagrams of MaxHandshakeDatagram bytes, for numbers below 2^30: no level
-// grows to that.
+// Room for numbers below 2^30: no level grows to that.
 const (
-	cryptoAround     = framing.FixedLen + framing.TrailerLen + 3 + len(ConnID{}) // source id
+	maxCryptoNumber  = 1 << 30
 	helloCryptoLen   = 3 + 4 + 2 + 4 + 4
 	welcomeCryptoLen = 3 + 4 + 2
-	maxCryptoNumber  = 1 << 30
-
-	// CryptoWelcomeRoom is how many bytes of TLS a WELCOME holds.
-	CryptoWelcomeRoom = MaxHandshakeDatagram - cryptoAround - 3 - len(ConnID{}) - welcomeCryptoLen
+	cryptoAround     = framing.FixedLen + framing.TrailerLen + 3 + len(ConnID{}) +
+		max(helloCryptoLen, 3+len(ConnID{})+welcomeCryptoLen)
 )
 
 // CryptoRoom returns how many bytes of TLS a HELLO holds that has a cookie of so many
-// bytes, or none if that is 0.
+// bytes; none, and a WELCOME, if that is 0.
 func CryptoRoom(cookieLen int) int {
-	n := MaxHandshakeDatagram - cryptoAround - helloCryptoLen
 	if cookieLen > 0 {
-		n -= 3 + cookieLen
+		cookieLen += 3
 	}
-	return n
+	return MaxHandshakeDatagram - cryptoAround - cookieLen
 }
 
 // AppendCryptoHello appends a HELLO with crypto, of exactly MaxHandshakeDatagram bytes.
@@ -60,9 +56,9 @@ func AppendCryptoHello(b []byte, f *CryptoFrame) []byte {
 }
 
 // AppendCryptoWelcome appends a WELCOME with crypto, of at most MaxHandshakeDatagram
-// bytes. The data must be no more than [CryptoWelcomeRoom], and the offset below 2^30.
+// bytes. The data must be no more than CryptoRoom(0), and the offset below 2^30.
 func AppendCryptoWelcome(b []byte, f *CryptoFrame) []byte {
-	if len(f.Data) > CryptoWelcomeRoom {
+	if len(f.Data) > CryptoRoom(0) {
 		panic("BUG: too much for a WELCOME")
 	}
 	h := appendID(make([]byte, 0, 64), framing.KeyPacket, f.ClientID)
@@ -135,35 +131,35 @@ func ParseCryptoWelcome(datagram []byte) (f CryptoFrame, ok bool) {
 	return f, true
 }
 
-// ParseRetry decodes the WELCOME that [AppendRetry] makes, for a client that has no
-// [DatagramClient]. The cookie is a view of the datagram. PROTOCOL §7.3.
-func ParseRetry(datagram []byte) (client ConnID, cookie []byte, ok bool) {
+// ParseRetry decodes the WELCOME that [AppendRetry] makes for that client, where there
+// is no [DatagramClient]. The cookie is a view of the datagram. PROTOCOL §7.3.
+func ParseRetry(datagram []byte, client ConnID) (cookie []byte, ok bool) {
 	f, ok := parseHandshake(datagram)
 	if !ok || f.Type != framing.TypeWelcome {
-		return client, nil, false
+		return nil, false
 	}
-	client, h, ok := cutID(f.Header, framing.KeyPacket)
-	if !ok {
-		return client, nil, false
+	id, h, ok := cutID(f.Header, framing.KeyPacket)
+	if !ok || id != client {
+		return nil, false
 	}
 	cookie, _, ok = cutField(h, framing.KeyCookie)
 	if !ok || len(cookie) == 0 || len(cookie) > MaxCookie {
-		return client, nil, false
+		return nil, false
 	}
-	return client, cookie, true
+	return cookie, true
 }
 
-// ParseRefusal decodes the ERR that [AppendRefusal] makes. PROTOCOL §7.4.
-func ParseRefusal(datagram []byte) (client ConnID, e *RemoteError, ok bool) {
+// ParseRefusal decodes the ERR that [AppendRefusal] makes for that client. PROTOCOL §7.4.
+func ParseRefusal(datagram []byte, client ConnID) (*RemoteError, bool) {
 	f, ok := parseHandshake(datagram)
 	if !ok || f.Type != framing.TypeErr {
-		return client, nil, false
+		return nil, false
 	}
-	client, _, ok = cutID(f.Header, framing.KeyPacket)
-	if !ok {
-		return client, nil, false
+	id, _, ok := cutID(f.Header, framing.KeyPacket)
+	if !ok || id != client {
+		return nil, false
 	}
-	return client, ParseErr(f), true
+	return ParseErr(f), true
 }
 
 // ResetLen is the length of the frame that [AppendReset] makes. Only a larger packet is

@@ -36,17 +36,17 @@ func TestCryptoFrames(t *testing.T) {
 			}
 		}
 	}
-	for _, n := range []int{0, 1, 1000, CryptoWelcomeRoom} {
+	for _, n := range []int{0, 1, 1000, CryptoRoom(0)} {
 		f := CryptoFrame{SourceID: serverID, ClientID: clientID, Offset: maxCryptoNumber - 1, Data: bytes.Repeat([]byte{7}, n)}
 		b := AppendCryptoWelcome([]byte("x"), &f)[1:]
-		if len(b) > MaxHandshakeDatagram || n == CryptoWelcomeRoom && len(b) < MaxHandshakeDatagram-2 {
+		if len(b) > MaxHandshakeDatagram || n == CryptoRoom(0) && len(b) != MaxHandshakeDatagram {
 			t.Fatalf("%d bytes of TLS: %d", n, len(b))
 		}
 		g, ok := ParseCryptoWelcome(b)
 		if !ok || g.SourceID != serverID || g.ClientID != clientID || g.Offset != f.Offset || !bytes.Equal(g.Data, f.Data) || g.HasHave || g.Cookie != nil {
 			t.Fatalf("%+v, %v", g, ok)
 		}
-		if _, _, ok := ParseRetry(b); ok {
+		if _, ok := ParseRetry(b, clientID); ok {
 			t.Fatal("a retry")
 		}
 		// A client without TLS drops it.
@@ -70,9 +70,12 @@ func TestCryptoWithoutTLS(t *testing.T) {
 	if o, err := s.Receive(&h); o != Again || err != nil {
 		t.Fatal(o, err)
 	}
-	id, e, ok := ParseRefusal(s.Answer()[0])
-	if !ok || id != clientID || e.Code != framing.CodeTLS {
-		t.Fatal(id, e, ok)
+	e, ok := ParseRefusal(s.Answer()[0], clientID)
+	if !ok || e.Code != framing.CodeTLS {
+		t.Fatal(e, ok)
+	}
+	if _, ok := ParseRefusal(s.Answer()[0], serverID); ok {
+		t.Fatal("of another client")
 	}
 }
 
@@ -104,9 +107,12 @@ func TestReset(t *testing.T) {
 
 // TestParseRetry: a retry, and nothing else.
 func TestParseRetry(t *testing.T) {
-	id, cookie, ok := ParseRetry(AppendRetry(nil, clientID, []byte("cookie")))
-	if !ok || id != clientID || string(cookie) != "cookie" {
-		t.Fatalf("%x, %q, %v", id, cookie, ok)
+	retry := AppendRetry(nil, clientID, []byte("cookie"))
+	if cookie, ok := ParseRetry(retry, clientID); !ok || string(cookie) != "cookie" {
+		t.Fatalf("%q, %v", cookie, ok)
+	}
+	if _, ok := ParseRetry(retry, serverID); ok {
+		t.Error("of another client")
 	}
 	route := appendID(nil, framing.KeyPacket, clientID)
 	for name, b := range map[string][]byte{
@@ -117,7 +123,7 @@ func TestParseRetry(t *testing.T) {
 		"ERR":                AppendUnknownID(nil, clientID),
 		"nothing":            nil,
 	} {
-		if _, _, ok := ParseRetry(b); ok {
+		if _, ok := ParseRetry(b, clientID); ok {
 			t.Error(name)
 		}
 	}
