@@ -13,18 +13,19 @@ type EventKind uint8
 
 // The events.
 const (
-	EventNone        EventKind = iota
-	EventReadable              // Stream: data, its end or an error can be read
-	EventWritable              // Stream: there is room to write again, or writing has ended
-	EventStream                // Stream: opened by the peer
-	EventStreamRoom            // OpenStream may be tried again after ErrStreams
-	EventFlushed               // Stream: the peer has all of it, and FIN
-	EventMessage               // a message can be received
-	EventMessageRoom           // SendMessage may be tried again after ErrFull
-	EventMessageDone           // Message: is settled
-	EventMessagesEnd           // no further messages will come, see MessagesEnded
-	EventPong                  // RTT: the answer to Ping has come
-	EventClosed                // the association has ended, see Err
+	EventNone         EventKind = iota
+	EventReadable               // Stream: data, its end or an error can be read
+	EventWritable               // Stream: there is room to write again, or writing has ended
+	EventStream                 // Stream: opened by the peer
+	EventStreamRoom             // OpenStream may be tried again after ErrStreams
+	EventFlushed                // Stream: the peer has all of it, and FIN
+	EventMessage                // a message can be received
+	EventMessageRoom            // SendMessage may be tried again after ErrFull
+	EventMessageDone            // Message: is settled
+	EventMessagesEnd            // no further messages will come, see MessagesEnded
+	EventPong                   // RTT: the answer to Ping has come
+	EventPathResponse           // Data: the peer has answered AppendChallenge
+	EventClosed                 // the association has ended, see Err
 )
 
 // An Event tells of a change.
@@ -33,6 +34,7 @@ type Event struct {
 	Stream  StreamID
 	Message *Outgoing
 	RTT     time.Duration
+	Data    [8]byte
 }
 
 // A lifeState is where an association is in its life. PROTOCOL §7.10.
@@ -87,6 +89,8 @@ type Assoc struct {
 	attention      []*stream
 	cancels        []*cancelled
 	pathResponses  [][8]byte
+	challenges     challenged
+	unheard        int                   // see Unheard
 	refused        spanSet[packetNumber] // see refuse
 
 	ready sendQueue
@@ -196,13 +200,8 @@ func New(now time.Time, c *Config) *Assoc {
 	a.acks.maxDelay = c.Local.AckDelay
 	a.rtt.init(a.c.RTT)
 	a.loss.init()
-	if c.Controller == CUBIC {
-		a.cc = newCUBIC()
-	} else {
-		a.cc = newBBR(a.rand())
-	}
 	a.mtu.init(a)
-	a.cc.mtuChanged(a.mtu.current)
+	a.newController()
 	a.pacer.init(a.now)
 	a.nextSkip = 100 + packetNumber(a.rand()%100)
 	if a.c.Client {
@@ -341,24 +340,26 @@ func (a *Assoc) itemLost(t instant, it *sentItem) {
 
 // Receive takes a datagram with this association's LocalID, which it borrows. What
 // is wrong with it is counted, and ends the association if that is called for.
-func (a *Assoc) Receive(now time.Time, datagram []byte) {
+func (a *Assoc) Receive(now time.Time, datagram []byte) Received {
 	t := a.tick(now)
 	a.stats.PacketsReceived++
 	a.stats.BytesReceived += uint64(len(datagram))
 	pn, chunks, ok := a.open(datagram)
 	if !ok {
 		a.stats.PacketsDropped++
-		return
+		return Received{}
 	}
 	if a.acks.duplicate(pn) || a.refused.contains(pn) {
 		a.stats.PacketsDuplicate++
-		return
+		return Received{}
 	}
+	got := Received{Opened: true, Latest: pn >= a.acks.next}
 	if a.life != stateOpen {
 		a.receiveClosed(t, chunks)
-		return
+		return got
 	}
 	a.lastReceived, a.idleFrom = t, t
+	a.unheard = 0
 	eliciting, urgent, err := a.chunksReceived(t, chunks)
 	a.creditsRaised()
 	switch {
@@ -369,6 +370,7 @@ func (a *Assoc) Receive(now time.Time, datagram []byte) {
 	case a.life == stateOpen:
 		a.acks.packetReceived(t, pn, eliciting, urgent, a.rtt.known())
 	}
+	return got
 }
 
 // maxRefused bounds the spans of numbers of refused packets that are remembered.
@@ -464,10 +466,12 @@ func (a *Assoc) chunkReceived(t instant, c *chunk) error {
 		if len(a.pathResponses) < maxPathResponses { // S3
 			a.pathResponses = append(a.pathResponses, [8]byte(c.data))
 		}
+	case chunkPathResponse:
+		a.pathResponseReceived(c)
 	case chunkClose:
 		a.closeReceived(t, c)
 	}
-	// PADDING, PING, MESSAGES_BLOCKED and PATH_RESPONSE ask for nothing here.
+	// PADDING, PING and MESSAGES_BLOCKED ask for nothing here.
 	return nil
 }
 

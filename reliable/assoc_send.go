@@ -23,6 +23,9 @@ func (a *Assoc) AppendDatagram(now time.Time, b []byte) []byte {
 	a.nextSend = 0
 	waiting := a.controlDue() || !a.ready.empty()
 	data := waiting && a.mayBeSent(t)
+	if !data && len(a.pathResponses) > 0 {
+		return a.appendPathResponses(t, b)
+	}
 	if !data && !a.acks.due(t) {
 		if !waiting && a.loss.inflight < a.cc.window() {
 			a.cc.appLimited(a.loss.inflight)
@@ -300,6 +303,22 @@ func (a *Assoc) appendProbe(t instant, b []byte, size int) []byte {
 	a.loss.sent.link(p)
 	a.stats.PacketsSent++
 	a.stats.BytesSent += uint64(size)
+	return b
+}
+
+// appendPathPacket appends a packet that nobody asks after.
+func (a *Assoc) appendPathPacket(t instant, b []byte, typ chunkType, data [][8]byte, size int) []byte {
+	p := a.loss.sent.push()
+	start := len(b)
+	b = a.appendHeader(b, p.pn)
+	for _, d := range data {
+		b = append(append(b, byte(typ)), d[:]...)
+	}
+	for n := size - (a.overhead() - packetHeaderLen) - (len(b) - start); n > 0; n-- {
+		b = append(b, byte(chunkPadding))
+	}
+	b = a.seal(b, start)
+	a.packetSent(t, p, len(b)-start)
 	return b
 }
 

@@ -312,6 +312,7 @@ func (a *Assoc) lossDue(t instant) {
 		return
 	}
 	l.ptoCount++
+	a.unheard++
 	l.probes = probesPerPTO
 	a.stats.ProbeTimeouts++
 	a.mtu.timeout(a, t)

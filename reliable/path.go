@@ -1,0 +1,145 @@
+package reliable
+
+import "time"
+
+// The path of an association may change, PROTOCOL §7.13. Addresses are unknown here:
+// who knows them finds out by Received that a packet from another one is to be taken
+// seriously, has a PATH_CHALLENGE sent there by AppendChallenge, waits for
+// EventPathResponse, and calls PathChanged.
+
+// Received says what Receive has made of a datagram.
+type Received struct {
+	Opened bool // it is a packet of the association that has not come before
+	Latest bool // and its number is the largest so far
+}
+
+// maxChallenges bounds the challenges that wait for a response. The oldest one gives way.
+const maxChallenges = 4
+
+// A challenged path is to answer with its data.
+type challenged [][8]byte
+
+// add notes a challenge.
+func (c *challenged) add(data [8]byte) {
+	if len(*c) == maxChallenges {
+		*c = append((*c)[:0], (*c)[1:]...)
+	}
+	*c = append(*c, data)
+}
+
+// take reports whether data is the answer to one of them, once.
+func (c *challenged) take(data [8]byte) bool {
+	for i, d := range *c {
+		if d == data {
+			*c = append((*c)[:i], (*c)[i+1:]...)
+			return true
+		}
+	}
+	return false
+}
+
+// AppendChallenge appends a packet with a PATH_CHALLENGE, filled up to size, to b. It
+// is not repeated, and counts for nothing. If size is too small for it, or the
+// association has ended, b is returned as it is. EventPathResponse is the answer.
+func (a *Assoc) AppendChallenge(now time.Time, b []byte, data [8]byte, size int) []byte {
+	t := a.tick(now)
+	if a.life != stateOpen || size < a.overhead()+1+len(data) {
+		return b
+	}
+	a.challenges.add(data)
+	return a.appendPathPacket(t, b, chunkPathChallenge, [][8]byte{data}, min(size, a.mtu.current))
+}
+
+// appendPathResponses appends a packet with nothing but the responses that are due.
+// The window does not hold it up, as what is in flight may be lost just because they
+// are missing; and it does not count as in flight, so that a peer that never
+// acknowledges anything cannot make this side keep much by its challenges (trap S3).
+func (a *Assoc) appendPathResponses(t instant, b []byte) []byte {
+	b = a.appendPathPacket(t, b, chunkPathResponse, a.pathResponses, 0)
+	a.pathResponses = a.pathResponses[:0]
+	return b
+}
+
+// pathResponseReceived takes a PATH_RESPONSE.
+func (a *Assoc) pathResponseReceived(c *chunk) {
+	if data := [8]byte(c.data); a.challenges.take(data) {
+		a.event(Event{Kind: EventPathResponse, Data: data})
+	}
+}
+
+// PathChanged says that packets go another way from now on. What is in flight counts
+// as lost, which says nothing about congestion. Unless the peer's host is the same as
+// before, so that only its port is another one, nothing is known of the new path but
+// its RTT, if that is not 0. RFC 9000 §9.4.
+func (a *Assoc) PathChanged(now time.Time, rtt time.Duration, sameHost bool) {
+	t := a.tick(now)
+	if a.life != stateOpen {
+		return
+	}
+	a.dropInFlight(t)
+	l := &a.loss
+	l.ptoCount, l.probes, l.lossTime = 0, 0, 0
+	l.late, l.lateNext = nil, 0
+	a.mtu.probing, a.mtu.tries = 0, 0
+	a.unheard = 0
+	a.challenges = nil
+	if !sameHost {
+		a.newPath(t, rtt)
+	}
+	// The peer is to learn of it at once, and what it has got no ACK for has arrived.
+	a.pingDue = true
+	if a.acks.next > 0 {
+		a.acks.waiting = max(a.acks.waiting, 1)
+		a.acks.immediate = true
+	}
+}
+
+// dropInFlight has everything that is in flight sent again.
+func (a *Assoc) dropInFlight(t instant) {
+	l := &a.loss
+	a.mtu.probing = 0 // of a probe it says nothing about the size
+	for l.sent.head >= 0 {
+		p := l.sent.at(l.sent.head)
+		l.sent.unlink(-1, p)
+		if p.counted {
+			l.inflight -= int(p.size)
+			a.stats.PacketsLost++
+		}
+		if p.eliciting {
+			a.eliciting--
+		}
+		a.requeue(t, p)
+	}
+	l.sent.trim()
+}
+
+// newPath forgets what was known of the path.
+func (a *Assoc) newPath(t instant, rtt time.Duration) {
+	a.rtt = rttState{}
+	a.rtt.init(a.c.RTT)
+	if rtt > 0 {
+		a.rtt.sample(rtt, 0)
+	}
+	a.loss.threshold, a.loss.eighths = packetThreshold, 1
+	a.mtu = mtuState{limit: a.mtu.limit, current: BaseMTU, raise: mtuFirstRaise}
+	a.newController()
+	a.pacer.init(t)
+	a.paceAnew()
+}
+
+// newController begins with congestion control.
+func (a *Assoc) newController() {
+	if a.c.Controller == CUBIC {
+		a.cc = newCUBIC()
+	} else {
+		a.cc = newBBR(a.rand())
+	}
+	a.cc.mtuChanged(a.mtu.current)
+}
+
+// ProbeTimeout returns how long an answer takes at most, as far as is known.
+func (a *Assoc) ProbeTimeout() time.Duration { return a.rtt.pto(a.c.Peer.AckDelay) }
+
+// Unheard returns how many probe timeouts there were in a row since the last packet
+// from the peer: the way to it, or back, may be gone.
+func (a *Assoc) Unheard() int { return a.unheard }
