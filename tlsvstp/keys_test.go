@@ -35,7 +35,7 @@ func testKeys(t testing.TB, suite uint16, fill byte) *Keys {
 func packet(chunks []byte, pn uint64) []byte {
 	b := make([]byte, 0, HeaderLen+len(chunks)+tagLen)
 	b = append(b, 0x56, 0x54, 0x01, 0x03, 0x40, 0x0f, 0x00)
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(chunks)+tagLen))
+	b = binary.BigEndian.AppendUint32(b, uint32(len(chunks)+tagLen))
 	b = append(b, 0x01, 0x0c, 0x01)
 	b = append(b, "12345678"...)
 	b = binary.BigEndian.AppendUint32(b, uint32(pn))
