@@ -13,19 +13,21 @@ type EventKind uint8
 
 // The events.
 const (
-	EventNone         EventKind = iota
-	EventReadable               // Stream: data, its end or an error can be read
-	EventWritable               // Stream: there is room to write again, or writing has ended
-	EventStream                 // Stream: opened by the peer
-	EventStreamRoom             // OpenStream may be tried again after ErrStreams
-	EventFlushed                // Stream: the peer has all of it, and FIN
-	EventMessage                // a message can be received
-	EventMessageRoom            // SendMessage may be tried again after ErrFull
-	EventMessageDone            // Message: is settled
-	EventMessagesEnd            // no further messages will come, see MessagesEnded
-	EventPong                   // RTT: the answer to Ping has come
-	EventPathResponse           // Data: the peer has answered AppendChallenge
-	EventClosed                 // the association has ended, see Err
+	EventNone          EventKind = iota
+	EventReadable                // Stream: data, its end or an error can be read
+	EventWritable                // Stream: there is room to write again, or writing has ended
+	EventStream                  // Stream: opened by the peer
+	EventStreamRoom              // OpenStream may be tried again after ErrStreams
+	EventFlushed                 // Stream: the peer has all of it, and FIN
+	EventMessage                 // a message can be received
+	EventMessageRoom             // SendMessage may be tried again after ErrFull
+	EventMessageDone             // Message: is settled
+	EventMessagesEnd             // no further messages will come, see MessagesEnded
+	EventPong                    // RTT: the answer to Ping has come
+	EventPathResponse            // Data: the peer has answered AppendChallenge
+	EventClosed                  // the association has ended, see Err
+	EventControl                 // there is more to read from the control stream
+	EventHandshakeDone           // the server says that the handshake is over
 )
 
 // An Event tells of a change.
@@ -62,6 +64,10 @@ type Assoc struct {
 	err    error // why it has ended
 	header [packetHeaderLen - 4]byte
 	random uint64
+
+	trailer   int     // bytes behind the chunks of a packet
+	dropOldAt instant // when Protection.DropOld is due
+	control   *controlState
 
 	acks      ackState
 	loss      lossState
@@ -196,7 +202,11 @@ func New(now time.Time, c *Config) *Assoc {
 	a.now = instant(time.Second)
 	a.lastReceived, a.idleFrom, a.lastKeepAlive = a.now, a.now, a.now
 	a.patience = c.Retry.patience()
+	a.c.Early = c.Early && c.Client && c.Protection != nil
 	a.makeHeader()
+	if c.Protection != nil {
+		a.control = new(controlState)
+	}
 	a.acks.maxDelay = c.Local.AckDelay
 	a.rtt.init(a.c.RTT)
 	a.loss.init()
@@ -213,7 +223,7 @@ func New(now time.Time, c *Config) *Assoc {
 	if !c.MessagesOnly {
 		a.newStream(0)
 	}
-	a.pingDue = true // for a sample of the RTT, also where nothing else is sent
+	a.pingDue = !a.c.Early // for a sample of the RTT, also where nothing else is sent
 	return a
 }
 
@@ -250,7 +260,7 @@ func (a *Assoc) NextEvent() Event {
 
 // attend notes that a control chunk of s is due.
 func (a *Assoc) attend(s *stream) {
-	if !s.attn {
+	if !s.attn && a.allowed(s) {
 		s.attn = true
 		a.attention = append(a.attention, s)
 	}
@@ -291,6 +301,8 @@ func (a *Assoc) itemAcked(t instant, p *sentPacket, it *sentItem) {
 		a.event(Event{Kind: EventPong, RTT: t.sub(p.sent)})
 	case itemProbe:
 		a.mtu.probeAcked(a, t, int(it.end))
+	case itemControl, itemDone:
+		a.controlAcked(it)
 	}
 }
 
@@ -335,6 +347,8 @@ func (a *Assoc) itemLost(t instant, it *sentItem) {
 		a.pingDue, a.pingAsked = true, true
 	case itemProbe:
 		a.mtu.probeLost(a, t, int(it.end))
+	case itemControl, itemDone:
+		a.controlLost(it)
 	}
 }
 
@@ -345,6 +359,7 @@ func (a *Assoc) Receive(now time.Time, datagram []byte) Received {
 	a.stats.PacketsReceived++
 	a.stats.BytesReceived += uint64(len(datagram))
 	pn, chunks, ok := a.open(datagram)
+	a.keysOpened(t, ok)
 	if !ok {
 		a.stats.PacketsDropped++
 		return Received{}
@@ -360,7 +375,7 @@ func (a *Assoc) Receive(now time.Time, datagram []byte) Received {
 	}
 	a.lastReceived, a.idleFrom = t, t
 	a.unheard = 0
-	eliciting, urgent, err := a.chunksReceived(t, chunks)
+	eliciting, urgent, err := a.chunksReceived(t, chunks, isEarly(datagram))
 	a.creditsRaised()
 	switch {
 	case err == errNoRoom:
@@ -389,8 +404,8 @@ func (a *Assoc) refuse(pn packetNumber) {
 }
 
 // chunksReceived works through the chunks of a packet. It reports whether the packet
-// is to be acknowledged, and whether at once.
-func (a *Assoc) chunksReceived(t instant, b []byte) (eliciting, urgent bool, err error) {
+// is to be acknowledged, and whether at once. Early is for those of a 0-RTT packet.
+func (a *Assoc) chunksReceived(t instant, b []byte, early bool) (eliciting, urgent bool, err error) {
 	if len(b) == 0 {
 		return false, false, protocolError("empty packet")
 	}
@@ -401,6 +416,9 @@ func (a *Assoc) chunksReceived(t instant, b []byte) (eliciting, urgent bool, err
 			return false, false, protocolError("malformed chunk")
 		}
 		b = b[n:]
+		if early && !c.typ.inEarly() {
+			return false, false, protocolError("a chunk that must not be in a 0-RTT packet")
+		}
 		if err := a.chunkReceived(t, c); err != nil {
 			return false, false, err
 		}
@@ -450,9 +468,7 @@ func (a *Assoc) chunkReceived(t instant, c *chunk) error {
 			a.enqueueStream(s)
 		}
 	case chunkMaxStreams:
-		if a.peerMaxStreams = max(a.peerMaxStreams, c.value); a.opened < a.peerMaxStreams {
-			a.streamRoom()
-		}
+		a.raiseMaxStreams(c.value)
 	case chunkMaxMessages:
 		if v := credit(c.value); v > a.msgCredit {
 			a.msgCredit = v
@@ -468,6 +484,10 @@ func (a *Assoc) chunkReceived(t instant, c *chunk) error {
 		}
 	case chunkPathResponse:
 		a.pathResponseReceived(c)
+	case chunkCrypto:
+		return a.controlReceived(c)
+	case chunkHandshakeDone:
+		return a.doneReceived()
 	case chunkClose:
 		a.closeReceived(t, c)
 	}

@@ -11,6 +11,9 @@ const minChunkRoom = 16
 // next one is due after Receive, Advance at Timeout, or a call that sends.
 func (a *Assoc) AppendDatagram(now time.Time, b []byte) []byte {
 	t := a.tick(now)
+	if a.life != stateDone && !a.checkKeys(t) {
+		return b
+	}
 	if a.life != stateOpen {
 		return a.appendClosePacket(t, b)
 	}
@@ -33,7 +36,7 @@ func (a *Assoc) AppendDatagram(now time.Time, b []byte) []byte {
 		return b
 	}
 	if data {
-		if size := a.mtu.want(t); size > 0 && a.loss.probes == 0 {
+		if size := a.mtu.want(t); size > 0 && a.loss.probes == 0 && !a.c.Early {
 			return a.appendProbe(t, b, size)
 		}
 	}
@@ -46,12 +49,15 @@ func (a *Assoc) AppendDatagram(now time.Time, b []byte) []byte {
 	if a.loss.probes > 0 { // what the path has become too narrow for would be lost again
 		size = min(size, BaseMTU)
 	}
-	end := start + size - (a.overhead() - packetHeaderLen)
+	end := start + size - a.trailer
 	ackOnly := !data
 	b = a.appendAcks(b, t, end, ackOnly, p)
 	repeated := a.stats.BytesRetransmitted
 	if data {
 		b = a.appendControl(b, end, p)
+		if a.control.pending() {
+			b = a.appendControlStream(b, end, p)
+		}
 		n := len(b)
 		b = a.appendData(b, t, end, p)
 		if len(b) == n && p.eliciting {
@@ -62,7 +68,11 @@ func (a *Assoc) AppendDatagram(now time.Time, b []byte) []byte {
 		a.loss.sent.unpush()
 		return b[:start]
 	}
-	b = a.seal(b, start)
+	if b = a.seal(b, start, p.pn); len(b) == start { // there are no keys
+		a.requeue(t, p)
+		a.loss.sent.unpush()
+		return b
+	}
 	a.packetSent(t, p, len(b)-start)
 	if a.stats.BytesRetransmitted != repeated {
 		a.stats.PacketsRetransmitted++
@@ -72,12 +82,19 @@ func (a *Assoc) AppendDatagram(now time.Time, b []byte) []byte {
 
 // minPingPacket is the size of packets that ask for an answer, at least: larger than
 // the ERR of a peer that does not know the association any more, which answers larger
-// packets only. PROTOCOL §7.4.
-const minPingPacket = 31
+// packets only. PROTOCOL §7.4, §8.10.
+const (
+	minPingPacket = 31
+	minSealedPing = 50
+)
 
 // pad fills the packet that begins at b[start:] up, behind chunks that have an end.
 func (a *Assoc) pad(b []byte, start int) []byte {
-	for len(b)-start+a.overhead()-packetHeaderLen < minPingPacket {
+	size := minPingPacket
+	if a.c.Protection != nil {
+		size = minSealedPing
+	}
+	for len(b)-start+a.trailer < size {
 		b = append(b, byte(chunkPadding))
 	}
 	return b
@@ -170,7 +187,7 @@ func (a *Assoc) appendAcks(b []byte, t instant, end int, ackOnly bool, p *sentPa
 // controlDue reports whether a control chunk is waiting.
 func (a *Assoc) controlDue() bool {
 	return a.pingDue || a.maxDataDue || a.maxMessagesDue || a.maxStreamsDue || a.dataBlockedDue ||
-		len(a.attention) > 0 || len(a.cancels) > 0 || len(a.pathResponses) > 0
+		a.control.pending() || len(a.attention) > 0 || len(a.cancels) > 0 || len(a.pathResponses) > 0
 }
 
 // maxControlLen bounds the length of one control chunk.
@@ -293,10 +310,10 @@ func (a *Assoc) appendProbe(t instant, b []byte, size int) []byte {
 	start := len(b)
 	b = a.appendHeader(b, p.pn)
 	b = append(b, byte(chunkPing))
-	for n := size - (a.overhead() - packetHeaderLen) - (len(b) - start); n > 0; n-- {
+	for n := size - a.trailer - (len(b) - start); n > 0; n-- {
 		b = append(b, byte(chunkPadding))
 	}
-	b = a.seal(b, start)
+	b = a.seal(b, start, p.pn)
 	a.mtu.probing = size
 	p.size, p.sent = int32(len(b)-start), t
 	p.add(sentItem{kind: itemProbe, end: int64(size)})
@@ -314,10 +331,10 @@ func (a *Assoc) appendPathPacket(t instant, b []byte, typ chunkType, data [][8]b
 	for _, d := range data {
 		b = append(append(b, byte(typ)), d[:]...)
 	}
-	for n := size - (a.overhead() - packetHeaderLen) - (len(b) - start); n > 0; n-- {
+	for n := size - a.trailer - (len(b) - start); n > 0; n-- {
 		b = append(b, byte(chunkPadding))
 	}
-	b = a.seal(b, start)
+	b = a.seal(b, start, p.pn)
 	a.packetSent(t, p, len(b)-start)
 	return b
 }
@@ -346,6 +363,7 @@ func (a *Assoc) Timeout() time.Time {
 		first(a.nextSend)
 		first(a.restAt())
 		first(a.askAt())
+		first(a.dropOldAt)
 		if a.c.KeepAlive > 0 && !a.pingDue {
 			first(max(a.lastReceived, a.lastKeepAlive).add(a.c.KeepAlive))
 		}
@@ -377,6 +395,7 @@ func (a *Assoc) Advance(now time.Time) {
 		a.lossDue(t)
 	}
 	a.messagesDue(t)
+	a.dropOldKeys(t)
 	if d := a.c.KeepAlive; d > 0 && t >= max(a.lastReceived, a.lastKeepAlive).add(d) {
 		a.lastKeepAlive = t
 		a.pingDue = true

@@ -17,6 +17,7 @@ const (
 	chunkAck           chunkType = 0x02 // largest, delay, count, first, { gap, length }*
 	chunkResetStream   chunkType = 0x04 // stream, code, final size
 	chunkStopSending   chunkType = 0x05 // stream, code
+	chunkCrypto        chunkType = 0x06 // offset, length, data of the control stream
 	chunkStream        chunkType = 0x08 // to 0x0f: stream, [offset], [length], data
 	chunkMaxData       chunkType = 0x10 // credit for all streams together
 	chunkMaxStreamData chunkType = 0x11 // stream, credit
@@ -28,6 +29,7 @@ const (
 	chunkPathChallenge chunkType = 0x1a // 8 bytes
 	chunkPathResponse  chunkType = 0x1b // 8 bytes
 	chunkClose         chunkType = 0x1c // code, length, reason
+	chunkHandshakeDone chunkType = 0x1e // nothing
 	chunkMessage       chunkType = 0x20 // to 0x21: [length], body
 	chunkFragment      chunkType = 0x24 // to 0x25: message, total, offset, [length], data
 	chunkCancel        chunkType = 0x28 // to 0x29: message, total, [channel, sequence]
@@ -59,6 +61,7 @@ var chunkNames = map[chunkType]string{
 	chunkMaxStreamData: "MAX_STREAM_DATA", chunkMaxStreams: "MAX_STREAMS", chunkMaxMessages: "MAX_MESSAGES",
 	chunkDataBlocked: "DATA_BLOCKED", chunkStreamBlocked: "STREAM_BLOCKED", chunkMsgBlocked: "MESSAGES_BLOCKED",
 	chunkPathChallenge: "PATH_CHALLENGE", chunkPathResponse: "PATH_RESPONSE", chunkClose: "CLOSE",
+	chunkCrypto: "CRYPTO", chunkHandshakeDone: "HANDSHAKE_DONE",
 	chunkMessage: "MESSAGE", chunkFragment: "FRAGMENT", chunkCancel: "CANCEL",
 }
 
@@ -139,7 +142,7 @@ func parseChunk(b []byte, c *chunk) (int, error) {
 		for len(r.b) > 0 && r.b[0] == 0 {
 			r.b = r.b[1:]
 		}
-	case chunkPing:
+	case chunkPing, chunkHandshakeDone:
 	case chunkAck:
 		parseAck(&r, c)
 	case chunkResetStream:
@@ -153,6 +156,10 @@ func parseChunk(b []byte, c *chunk) (int, error) {
 		}
 		c.data = r.data(t&streamLen != 0)
 		c.fin = t&streamFin != 0
+		r.ok = r.ok && c.offset+uint64(len(c.data)) <= framing.MaxVarint
+	case chunkCrypto:
+		c.offset = r.varint()
+		c.data = r.data(true)
 		r.ok = r.ok && c.offset+uint64(len(c.data)) <= framing.MaxVarint
 	case chunkMaxData, chunkMaxStreams, chunkMaxMessages, chunkDataBlocked, chunkMsgBlocked:
 		c.value = r.varint()

@@ -59,6 +59,12 @@ var chunkCases = []chunkCase{
 		appendValues(nil, chunkResetStream, 4, 7, 100)},
 	{"stop sending", "05 04 41 01", chunk{typ: chunkStopSending, id: 4, value: 257}, appendValues(nil, chunkStopSending, 4, 257)},
 
+	{"crypto", "06 44 00 02 68 69", chunk{typ: chunkCrypto, offset: 1024, data: []byte("hi")}, append(appendValues(nil, chunkCrypto, 1024, 2), "hi"...)},
+	{"crypto without data", "06 00 00", chunk{typ: chunkCrypto, data: []byte{}}, appendValues(nil, chunkCrypto, 0, 0)},
+	{"crypto to the last byte there can be", "06 ff ff ff ff ff ff ff fe 01 68",
+		chunk{typ: chunkCrypto, offset: maxVar - 1, data: []byte("h")}, append(appendValues(nil, chunkCrypto, maxVar-1, 1), 'h')},
+	{"handshake done", "1e", chunk{typ: chunkHandshakeDone}, appendValues(nil, chunkHandshakeDone)},
+
 	{"stream to the end", "08 00 68 69", chunk{typ: chunkStream, data: []byte("hi")}, streamChunk(0, 0, "hi", false, true)},
 	{"stream, fin", "09 00", chunk{typ: chunkStream, data: []byte{}, fin: true}, streamChunk(0, 0, "", true, true)},
 	{"stream, length", "0a 04 02 68 69", chunk{typ: chunkStream, id: 4, data: []byte("hi")}, streamChunk(4, 0, "hi", false, false)},
@@ -350,7 +356,9 @@ func encode(c *chunk) []byte {
 		return fragmentChunk(c.id, c.total, c.offset, string(c.data), false)
 	case chunkCancel:
 		return appendCancel(nil, c.id, c.total, c.ordered, c.channel, c.sequence)
-	case chunkPing:
+	case chunkCrypto:
+		return append(appendValues(nil, c.typ, c.offset, uint64(len(c.data))), c.data...)
+	case chunkPing, chunkHandshakeDone:
 		return appendValues(nil, c.typ)
 	}
 	return appendValues(nil, c.typ, c.value)

@@ -47,7 +47,7 @@ func (a *Assoc) Shutdown(now time.Time) {
 
 // checkShutdown completes Shutdown when nothing is left to be sent.
 func (a *Assoc) checkShutdown(t instant) {
-	if a.life == stateOpen && a.messages == 0 && len(a.cancels) == 0 && a.flushed() {
+	if a.life == stateOpen && a.messages == 0 && len(a.cancels) == 0 && a.flushed() && !a.control.unacked() {
 		a.beginClose(t, codeClosed, "", ErrClosed)
 	}
 }
@@ -223,11 +223,12 @@ func (a *Assoc) appendClosePacket(t instant, b []byte) []byte {
 	}
 	a.closeDue = false
 	start := len(b)
-	b = a.appendHeader(b, a.loss.sent.next)
+	pn := a.loss.sent.next
+	b = a.appendHeader(b, pn)
 	a.loss.sent.next++
 	a.loss.sent.base = a.loss.sent.next
 	b = appendClose(b, a.closeCode, a.closeReason)
-	b = a.seal(b, start)
+	b = a.seal(b, start, pn)
 	a.stats.PacketsSent++
 	a.stats.BytesSent += uint64(len(b) - start)
 	if a.life == stateClosing && t >= a.closeAt {

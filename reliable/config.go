@@ -89,8 +89,17 @@ type Config struct {
 
 	MessagesOnly bool // there is no stream 0
 
-	Checksum    bool   // packets end in a CRC
+	Checksum    bool   // packets end in a CRC; without Protection only
 	Local, Peer Limits // granted by this side; granted by the peer
+
+	// Protection seals packets, and opens what comes. It belongs to the association; the
+	// caller may install keys in it. Nil is plaintext.
+	Protection Protection
+
+	// Early is for a client that has no answer yet and sends 0-RTT packets: PeerID means
+	// nothing, Peer and IdleTimeout are those remembered from the session before.
+	// Established ends it. PROTOCOL §8.9.
+	Early bool
 
 	MTU       int           // largest datagram to begin with; if zero, BaseMTU
 	SearchMTU int           // the path is searched up to this size; if not larger than MTU, it is not

@@ -23,6 +23,7 @@ var (
 	ErrChannel         = errors.New("reliable: channel out of range")
 	ErrStreams         = errors.New("reliable: the peer allows no more streams")
 	ErrNoStream        = errors.New("reliable: no such stream")
+	ErrKeysUsedUp      = errors.New("reliable: the keys are used up")
 )
 
 // A ProtocolError has ended an association: the peer has broken a rule, or says

@@ -63,7 +63,7 @@ func TestGoldenPackets(t *testing.T) {
 			if g.want[0] == chunkAck {
 				chunks = append(appendAck(nil, []pnRange{{0, 3}, {4, 6}}, 400, 100), chunks...)
 			}
-			got := client.seal(append(client.appendHeader(nil, g.pn), chunks...), 0)
+			got := client.seal(append(client.appendHeader(nil, g.pn), chunks...), 0, g.pn)
 			want, ok := blocks[g.name]
 			delete(blocks, g.name)
 			if !ok {

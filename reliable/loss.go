@@ -90,6 +90,9 @@ func (a *Assoc) ackReceived(t instant, c *chunk) error {
 	if newest == nil {
 		return nil
 	}
+	if a.c.Protection != nil {
+		a.c.Protection.Acked(uint64(newest.pn))
+	}
 	if newest.pn == largest && elicited {
 		a.rtt.sample(t.sub(newest.sent), delay)
 		s.rtt = a.rtt.latest
@@ -285,7 +288,7 @@ func (a *Assoc) lossTimeout() instant {
 	if l.lossTime != 0 {
 		return l.lossTime
 	}
-	if l.sent.head < 0 || l.lastEliciting == 0 || a.eliciting == 0 {
+	if l.sent.head < 0 || l.lastEliciting == 0 || a.eliciting == 0 || a.c.Early { // RFC 9002 §6.2.1
 		return 0
 	}
 	return l.lastEliciting.add(a.ptoPeriod())

@@ -35,11 +35,16 @@ func (m *mtuState) init(a *Assoc) {
 	if a.c.MTU > 0 {
 		m.current = a.c.MTU
 	}
+	m.bound(a)
+	m.raise = mtuFirstRaise
+}
+
+// bound takes the largest datagram that the peer receives.
+func (m *mtuState) bound(a *Assoc) {
 	m.limit = min(a.c.SearchMTU, MaxMTU)
 	if d := a.c.Peer.MaxDatagram; d > 0 {
 		m.limit, m.current = min(m.limit, d), min(m.current, max(d, BaseMTU))
 	}
-	m.raise = mtuFirstRaise
 }
 
 // next returns the size to be tried next, or 0.

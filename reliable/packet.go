@@ -10,6 +10,10 @@ import (
 // packet number. PROTOCOL §7.1.
 //
 //	56 54 01 03 FLAGS | 0f 00 | PAY_LEN (4) | 01 0c 01 | id (8) | number (4) | chunks | CRC (0, 4)
+//
+// With Config.Protection, it is sealed. PROTOCOL §8.4.
+//
+//	56 54 01 03 FLAGS | 0f 00 | PAY_LEN (4) | 01 0c 01 | id (8) | number (4) | chunks | tag (16)
 const (
 	packetFieldLen  = 2 + 1 + len(ConnID{}) + 4
 	packetHeaderLen = framing.FixedLen + packetFieldLen
@@ -23,12 +27,7 @@ type StreamID uint64
 type packetNumber int64
 
 // overhead is what a packet has beside its chunks.
-func (a *Assoc) overhead() int {
-	if a.c.Checksum {
-		return packetHeaderLen + framing.TrailerLen
-	}
-	return packetHeaderLen
-}
+func (a *Assoc) overhead() int { return packetHeaderLen + a.trailer }
 
 // appendHeader appends the header of packet pn. The length comes with seal.
 func (a *Assoc) appendHeader(b []byte, pn packetNumber) []byte {
@@ -38,19 +37,32 @@ func (a *Assoc) appendHeader(b []byte, pn packetNumber) []byte {
 
 // makeHeader prepares what all packets have in common.
 func (a *Assoc) makeHeader() {
+	typ, key, id := framing.TypeData, framing.KeyPacket[0], a.c.PeerID
 	var flags framing.Flags
-	if a.c.Checksum {
+	switch {
+	case a.c.Protection != nil:
+		flags = framing.FlagSealed
+		a.trailer = a.c.Protection.Overhead()
+		if a.c.Early { // PROTOCOL §8.9
+			typ, key, id = framing.TypeHello, framing.KeySourceID[0], a.c.LocalID
+		}
+	case a.c.Checksum:
 		flags = framing.FlagCRC
+		a.trailer = framing.TrailerLen
 	}
-	b := framing.AppendFixed(a.header[:0], framing.TypeData, flags, packetFieldLen, 0)
-	b = append(b, 1, byte(len(ConnID{})+4), framing.KeyPacket[0])
-	copy(a.header[len(b):], a.c.PeerID[:])
+	b := framing.AppendFixed(a.header[:0], typ, flags, packetFieldLen, 0)
+	b = append(b, 1, byte(len(ConnID{})+4), key)
+	copy(a.header[len(b):], id[:])
 }
 
-// seal completes the packet that begins at b[start:]: its length and the CRC. Here
-// and in open is all that protection of packets needs.
-func (a *Assoc) seal(b []byte, start int) []byte {
+// seal completes packet pn, which begins at b[start:]: its length, and the CRC or what
+// Protection does.
+func (a *Assoc) seal(b []byte, start int, pn packetNumber) []byte {
 	p := b[start:]
+	if a.c.Protection != nil {
+		binary.BigEndian.PutUint32(p[7:], uint32(len(p)-packetHeaderLen+a.trailer))
+		return a.c.Protection.Seal(b, start, uint64(pn))
+	}
 	binary.BigEndian.PutUint32(p[7:], uint32(len(p)-packetHeaderLen))
 	if a.c.Checksum {
 		b = framing.AppendTrailer(b, framing.Checksum(0, p))
@@ -58,8 +70,12 @@ func (a *Assoc) seal(b []byte, start int) []byte {
 	return b
 }
 
-// open checks a packet, and returns its number and chunks, which are a view.
+// open checks a packet, and returns its number and chunks, which are a view. A sealed
+// packet is opened in place.
 func (a *Assoc) open(p []byte) (pn packetNumber, chunks []byte, ok bool) {
+	if a.c.Protection != nil {
+		return a.openSealed(p)
+	}
 	end := len(p)
 	if end < a.overhead() || !a.ours(p) {
 		return 0, nil, false

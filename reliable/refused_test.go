@@ -16,7 +16,7 @@ func TestRefusedTwice(t *testing.T) {
 	next := c.loss.sent.next + 100
 	packet := func(chunks ...[]byte) []byte {
 		next++
-		return c.seal(append(c.appendHeader(nil, next-1), joined(chunks...)...), 0)
+		return c.seal(append(c.appendHeader(nil, next-1), joined(chunks...)...), 0, next-1)
 	}
 	for i := range maxOutOfOrder {
 		v.Receive(s.now, packet(streamChunk(0, uint64(2+2*i), "x", false, true)))

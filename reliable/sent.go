@@ -19,6 +19,8 @@ const (
 	itemMaxMsgs                         // credit for messages
 	itemPing                            // asked for by Ping
 	itemProbe                           // path MTU probe: end is the size
+	itemControl                         // bytes of the control stream
+	itemDone                            // HANDSHAKE_DONE
 )
 
 // A sentItem is one thing in a packet.

@@ -25,7 +25,7 @@ func (a *Assoc) starved() bool {
 
 // askAt returns when a starved association asks, or 0.
 func (a *Assoc) askAt() instant {
-	if a.eliciting > 0 || a.pingDue || !a.starved() {
+	if a.eliciting > 0 || a.pingDue || a.c.Early || !a.starved() {
 		return 0
 	}
 	pto := a.rtt.pto(a.c.Peer.AckDelay)

@@ -1,6 +1,8 @@
 package reliable
 
 import (
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -119,6 +121,24 @@ func (a *Assoc) OpenStream() (StreamID, error) {
 	return id, nil
 }
 
+// raiseMaxStreams takes a MAX_STREAMS.
+func (a *Assoc) raiseMaxStreams(n uint64) {
+	held := a.opened > a.peerMaxStreams
+	a.peerMaxStreams = max(a.peerMaxStreams, n)
+	if a.opened < a.peerMaxStreams {
+		a.streamRoom()
+	}
+	if !held {
+		return
+	}
+	for _, id := range slices.Sorted(maps.Keys(a.streams)) { // see allowed
+		if s := a.streams[id]; a.allowed(s) {
+			a.enqueueStream(s)
+			a.attend(s)
+		}
+	}
+}
+
 // streamRoom tells who has met ErrStreams that it may try again.
 func (a *Assoc) streamRoom() {
 	if a.wantStreamRoom {
@@ -235,11 +255,17 @@ func (a *Assoc) Unacked(id StreamID) int {
 
 // canSend reports whether s has something to send for which there is credit.
 func (a *Assoc) canSend(s *stream) bool {
-	if s.reset {
+	if s.reset || !a.allowed(s) {
 		return false
 	}
 	return len(s.lost) > 0 || s.next == s.out.end && a.finDue(s) ||
 		s.next < s.out.end && s.next < s.credit && a.dataSent < a.dataCredit
+}
+
+// allowed reports whether the peer lets s be open: after 0-RTT packets that it has not
+// accepted, it may allow fewer streams than it did before.
+func (a *Assoc) allowed(s *stream) bool {
+	return s.id == 0 || a.openedByPeer(s.id) || uint64(s.id)>>1 < a.peerMaxStreams
 }
 
 // enqueueStream puts s among those that send, if there is something.

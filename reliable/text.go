@@ -79,6 +79,9 @@ func (c *chunk) appendText(b []byte, n int) []byte {
 			b = append(b, " fin"...)
 		}
 		data()
+	case chunkCrypto:
+		num("offset", c.offset)
+		data()
 	case chunkMaxData, chunkMaxStreams, chunkMaxMessages, chunkDataBlocked, chunkMsgBlocked:
 		num("credit", c.value)
 	case chunkClose:

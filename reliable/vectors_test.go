@@ -83,6 +83,9 @@ func chunkToJSON(c *chunk) chunkJSON {
 	case chunkStream:
 		set("stream", c.id, "offset", c.offset, "fin", c.fin)
 		j.Data["data"] = c.data
+	case chunkCrypto:
+		set("offset", c.offset)
+		j.Data["data"] = c.data
 	case chunkPathChallenge, chunkPathResponse:
 		j.Data["data"] = c.data
 	case chunkClose:
@@ -249,7 +252,7 @@ func makePayloads(t *testing.T) (ps []payload) {
 		}
 		add(chunkCases[i].name+", cut off", b[:len(b)-1], "error")
 	}
-	for _, b := range []byte{0x03, 0x06, 0x07, 0x17, 0x18, 0x19, 0x1d, 0x1e, 0x1f, 0x22, 0x23, 0x26, 0x27, 0x2a, 0x3f, 0x40, 0x80, 0xff} {
+	for _, b := range []byte{0x03, 0x07, 0x17, 0x18, 0x19, 0x1d, 0x1f, 0x22, 0x23, 0x26, 0x27, 0x2a, 0x3f, 0x40, 0x80, 0xff} {
 		add(fmt.Sprintf("type %02x", b), append([]byte{b}, make([]byte, 16)...), "error")
 	}
 	add("nothing", nil, "error")
@@ -326,7 +329,7 @@ func makePackets(t *testing.T) (vs []packetVector) {
 	}
 	make := func(checksum bool, pn packetNumber, chunks ...byte) []byte {
 		client, _ := vectorAssocs(checksum, false)
-		return client.seal(append(client.appendHeader(nil, pn), chunks...), 0)
+		return client.seal(append(client.appendHeader(nil, pn), chunks...), 0, pn)
 	}
 	ping := make(true, 0, 1)
 	bare := make(false, 7, 8, 0, 'h', 'i')
