@@ -428,6 +428,9 @@ func (a *Assoc) rest() {
 	}
 	a.loss.late, a.loss.lateNext = nil, 0
 	a.loss.acked, a.loss.lost, a.loss.ranges = nil, nil, nil
+	if c := a.control; c != nil && !c.unacked() {
+		c.out.blocks = nil
+	}
 	if len(a.events) == a.eventHead {
 		a.events, a.eventHead = nil, 0
 	}

@@ -168,6 +168,9 @@ func (a *Assoc) ended(err error) {
 	a.loss.init()
 	a.loss.sent.base, a.loss.sent.next = next, next
 	a.eliciting = 0
+	if a.control != nil {
+		a.control.drop()
+	}
 	a.event(Event{Kind: EventClosed})
 }
 

@@ -78,6 +78,11 @@ func (c *controlState) pending() bool {
 // unacked reports whether the peer does not have all that was written.
 func (c *controlState) unacked() bool { return c != nil && c.out.len() > 0 }
 
+// drop forgets what is to be sent, as the association has ended.
+func (c *controlState) drop() {
+	c.out, c.next, c.acked, c.lost = sendBuffer{}, 0, nil, nil
+}
+
 // appendControlStream appends what of the control stream is to be sent, as much as fits.
 func (a *Assoc) appendControlStream(b []byte, end int, p *sentPacket) []byte {
 	c := a.control

@@ -48,6 +48,8 @@ type model struct {
 	rng  *rand.Rand
 	dirs [2]*modelDirection // by sending end
 	ops  int
+
+	updates [2]int // of keys, by end
 }
 
 func (m *model) fatalf(format string, args ...any) {
@@ -139,6 +141,12 @@ func (m *model) act() {
 	now := m.s.now
 	if m.rng.IntN(10) == 0 {
 		now = now.Add(-time.Duration(m.rng.IntN(5000)) * time.Millisecond) // a clock that goes back
+	}
+	if k := a.c.Protection; k != nil && m.rng.IntN(4) == 0 {
+		if k.Update() {
+			m.updates[end]++
+		}
+		return
 	}
 	switch m.rng.IntN(8) {
 	case 0, 1, 2:
@@ -330,5 +338,26 @@ func TestModel(t *testing.T) {
 	}
 	for seed := range seeds {
 		newModel(t, seed).run()
+	}
+}
+
+// TestSealedModel: the same with sealed packets, and key updates at random moments at
+// both ends. PROTOCOL §8.7.
+func TestSealedModel(t *testing.T) {
+	seeds := uint64(400)
+	if raceEnabled {
+		seeds = 40
+	}
+	updates := [2]int{}
+	sealed(func() {
+		for seed := range seeds {
+			m := newModel(t, 10000+seed)
+			m.run()
+			updates[0] += m.updates[0]
+			updates[1] += m.updates[1]
+		}
+	})
+	if t.Log(updates); updates[0] < int(seeds) || updates[1] < int(seeds) {
+		t.Errorf("%d key updates", updates)
 	}
 }

@@ -47,7 +47,7 @@ const dropOldPTOs = 3
 
 // openSealed is open with Protection.
 func (a *Assoc) openSealed(p []byte) (pn packetNumber, chunks []byte, ok bool) {
-	if len(p) < a.overhead() || !a.oursSealed(p) ||
+	if a.c.Early || len(p) < a.overhead() || !a.oursSealed(p) ||
 		uint64(binary.BigEndian.Uint32(p[7:])) != uint64(len(p)-packetHeaderLen) {
 		return 0, nil, false
 	}
