@@ -29,6 +29,9 @@ type modelDirection struct {
 	messages bool // an event has told of messages
 	ended    bool // and of their end
 	nextID   uint64
+
+	control, controlRead []byte // of the control stream
+	controlled           bool   // an event has told that there is more of it
 }
 
 type modelMessage struct {
@@ -50,6 +53,7 @@ type model struct {
 	ops  int
 
 	updates [2]int // of keys, by end
+	done    int    // how often EventHandshakeDone came
 }
 
 func (m *model) fatalf(format string, args ...any) {
@@ -112,6 +116,12 @@ func (m *model) event(end int, e Event) {
 		out.blocked = false
 	case EventReadable:
 		in.readable = true
+	case EventControl:
+		in.controlled = true
+	case EventHandshakeDone:
+		if m.done++; m.done > 1 || end != 0 {
+			m.fatalf("end %d: HANDSHAKE_DONE %d times", end, m.done)
+		}
 	case EventMessage:
 		in.messages = true
 	case EventMessagesEnd:
@@ -142,10 +152,8 @@ func (m *model) act() {
 	if m.rng.IntN(10) == 0 {
 		now = now.Add(-time.Duration(m.rng.IntN(5000)) * time.Millisecond) // a clock that goes back
 	}
-	if k := a.c.Protection; k != nil && m.rng.IntN(4) == 0 {
-		if k.Update() {
-			m.updates[end]++
-		}
+	if k := a.c.Protection; k != nil && m.rng.IntN(3) == 0 {
+		m.actSealed(end)
 		return
 	}
 	switch m.rng.IntN(8) {
@@ -207,8 +215,50 @@ func (m *model) act() {
 	}
 }
 
+// actSealed does one random thing that only sealed associations do.
+func (m *model) actSealed(end int) {
+	a, d := m.s.ends[end], m.dirs[end]
+	switch m.rng.IntN(3) {
+	case 0:
+		p := messageBody(uint64(len(d.control)), m.rng.IntN([]int{10, 1000, 100000}[m.rng.IntN(3)]))
+		if a.WriteControl(p) {
+			d.control = append(d.control, p...)
+		}
+	case 1:
+		if end == 1 {
+			a.SendHandshakeDone()
+			return
+		}
+		fallthrough
+	default:
+		if a.c.Protection.Update() {
+			m.updates[end]++
+		}
+	}
+}
+
+// receiveControl takes some of the control stream, like frames that are complete.
+func (m *model) receiveControl(end int) {
+	a, d := m.s.ends[end], m.dirs[1-end]
+	if !d.controlled {
+		return
+	}
+	p := a.ReadControl()
+	n := len(p)
+	if n > 0 && n < 50000 && len(d.controlRead)+n < len(d.control) {
+		n = m.rng.IntN(n) // the rest comes with the next event
+	}
+	d.controlRead = append(d.controlRead, p[:n]...)
+	a.ConsumeControl(n)
+	d.controlled = false
+	if !bytes.HasPrefix(d.control, d.controlRead) {
+		m.fatalf("end %d read other control bytes than were written, at %d", end, len(d.controlRead))
+	}
+}
+
 // receive takes what events have announced.
 func (m *model) receive(end int) {
+	m.receiveControl(end)
 	a, d := m.s.ends[end], m.dirs[1-end]
 	buf := make([]byte, 1+m.rng.IntN(5000))
 	for d.readable {
@@ -294,7 +344,7 @@ func (m *model) run() {
 		for end := range 2 {
 			m.receive(end)
 			d := m.dirs[end]
-			all = all && d.eof && d.ended && m.s.ends[end].messages == 0 && m.s.ends[end].Flushed(0)
+			all = all && len(d.control) == len(d.controlRead) && d.eof && d.ended && m.s.ends[end].messages == 0 && m.s.ends[end].Flushed(0)
 			for _, x := range d.sent {
 				all = all && x.settled && (!x.kept || x.got == 1)
 			}
@@ -317,7 +367,13 @@ func (m *model) run() {
 	m.s.run(5*time.Second, func() bool { // between two PINGs
 		return m.s.ends[0].loss.inflight == 0 && m.s.ends[1].loss.inflight == 0
 	})
+	if c := m.s.ends[1].control; c != nil && (m.done == 1) != (c.done == doneKnown) {
+		m.fatalf("HANDSHAKE_DONE came %d times, %d", m.done, c.done)
+	}
 	for end, a := range m.s.ends {
+		if c := a.control; c != nil && (c.out.len() != 0 || c.pending() || len(c.in.b) != 0 || len(c.in.have) != 0) {
+			m.fatalf("end %d has something of the control stream left: %+v", end, c)
+		}
 		if a.loss.inflight != 0 || a.eliciting != 0 || a.openMessages != 0 || a.unrepaired != 0 || len(a.timers) != 0 || len(a.halfSent) != 0 ||
 			len(a.partials) != 0 || a.streams[0].out.len() != 0 || len(a.streams[0].in.blocks) != 0 || a.unread != 0 || a.unreadBytes != 0 {
 			m.fatalf("end %d has something left: inflight %d, eliciting %d, open %d, unrepaired %d, timers %d, halfSent %d, partials %d, out %d, blocks %d, unread %d",
