@@ -36,6 +36,13 @@ func addDatagramSeeds(f *testing.F, add func(b []byte)) {
 		appendRaw(nil, framing.TypeWelcome, append(welcomeRoute(), block(f, framing.Header{versions1, session})...), nil),
 		appendRaw(nil, framing.TypeHello, append(helloRoute(), block(f, framing.Header{versions1})...), nil),
 		appendRaw(nil, framing.TypeData, append(append([]byte{1, 12, 1}, serverID[:]...), 0, 0, 0, 1), []byte{1}),
+		AppendCryptoHello(nil, &CryptoFrame{SourceID: clientID, Data: goldenTLS(1)}),
+		AppendCryptoHello(nil, &CryptoFrame{SourceID: clientID, Cookie: goldenCookie(), Offset: 1000, HasHave: true, HandshakeHave: 5000}),
+		AppendCryptoWelcome(nil, &CryptoFrame{SourceID: serverID, ClientID: clientID, Data: goldenTLS(2)}),
+		AppendReset(nil, serverID, testToken),
+		sealedPacket(framing.TypeHello, framing.KeyPacket, framing.FlagSealed),
+		sealedPacket(framing.TypeWelcome, framing.KeyPacket, framing.FlagSealed|framing.FlagPhase),
+		sealedPacket(framing.TypeHello, framing.KeySourceID, framing.FlagSealed),
 	}) {
 		add(b)
 	}
@@ -167,7 +174,7 @@ func FuzzRouteID(f *testing.F) {
 		}
 		key, value, _, err := fr.Header.Next()
 		first := framing.KeyPacket
-		if kind == KindHello {
+		if kind == KindHello || kind == KindEarly {
 			first = framing.KeySourceID
 		}
 		if kind != KindCrate && (err != nil || string(key) != first || !bytes.HasPrefix(value, id[:])) {
@@ -176,6 +183,10 @@ func FuzzRouteID(f *testing.F) {
 		if kind == KindCrate && err == nil && string(key) == framing.KeyPacket && len(value) == 8 &&
 			(fr.Type == framing.TypeWelcome || fr.Type == framing.TypeErr) {
 			t.Fatalf("%x was not seen", b)
+		}
+		sealed := kind == KindSealedHello || kind == KindSealedWelcome || kind == KindEarly
+		if sealed && (fr.Flags&^framing.FlagPhase != framing.FlagSealed || len(fr.Header) != 15) {
+			t.Fatalf("%v, of %x", kind, b)
 		}
 		if unknown, _, _, ok := ParseUnknownID(b); ok && (kind != KindErr || unknown != id) {
 			t.Fatalf("%v, %x", kind, id)

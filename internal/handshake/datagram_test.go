@@ -219,6 +219,8 @@ func TestRouteID(t *testing.T) {
 	}
 	long := slices.Clone(packet)
 	long[5]++
+	cryptoHello := AppendCryptoHello(nil, &CryptoFrame{SourceID: clientID, Cookie: goldenCookie(), HasHave: true})
+	cryptoWelcome := AppendCryptoWelcome(nil, &CryptoFrame{SourceID: serverID, ClientID: clientID, Data: goldenTLS(2)})
 	tests := []struct {
 		name string
 		b    []byte
@@ -244,6 +246,22 @@ func TestRouteID(t *testing.T) {
 		{"crate DATA with a key 01 of 8 bytes", data(framing.Header{{Key: "\x01", Value: "12345678"}}, "hello, world"), ConnID{}, 0, KindCrate},
 		{"crate HELLO", crate(framing.TypeHello, 0, nil, "")(t), ConnID{}, 0, KindCrate},
 		{"DATA with key 18", data(framing.Header{{Key: framing.KeySourceID, Value: "12345678"}}, ""), ConnID{}, 0, KindCrate},
+		{"sealed packet", sealedPacket(framing.TypeData, framing.KeyPacket, framing.FlagSealed), serverID, 0x00010203, KindPacket},
+		{"handshake packet of a client", sealedPacket(framing.TypeHello, framing.KeyPacket, framing.FlagSealed), serverID, 0x00010203, KindSealedHello},
+		{"the same, masked", sealedPacket(framing.TypeHello, framing.KeyPacket, framing.FlagSealed|framing.FlagPhase), serverID, 0x00010203, KindSealedHello},
+		{"handshake packet of a server", sealedPacket(framing.TypeWelcome, framing.KeyPacket, framing.FlagSealed), serverID, 0x00010203, KindSealedWelcome},
+		{"0-RTT packet", sealedPacket(framing.TypeHello, framing.KeySourceID, framing.FlagSealed|framing.FlagPhase), serverID, 0x00010203, KindEarly},
+		{"handshake packet, not sealed", sealedPacket(framing.TypeHello, framing.KeyPacket, 0), ConnID{}, 0, KindCrate},
+		{"handshake packet, not sealed, with CRC", sealedPacket(framing.TypeWelcome, framing.KeyPacket, framing.FlagCRC), ConnID{}, 0, KindCrate},
+		{"handshake packet, PHASE alone", sealedPacket(framing.TypeHello, framing.KeyPacket, framing.FlagPhase), ConnID{}, 0, KindCrate},
+		{"handshake packet with CRC", sealedPacket(framing.TypeHello, framing.KeyPacket, framing.FlagSealed|framing.FlagCRC), ConnID{}, 0, KindCrate},
+		{"0-RTT packet, not sealed", sealedPacket(framing.TypeHello, framing.KeySourceID, 0), ConnID{}, 0, KindCrate},
+		{"0-RTT packet of a server", sealedPacket(framing.TypeWelcome, framing.KeySourceID, framing.FlagSealed), ConnID{}, 0, KindCrate},
+		{"sealed ERR", sealedPacket(framing.TypeErr, framing.KeyPacket, framing.FlagSealed), ConnID{}, 0, KindCrate},
+		{"sealed, cut off", sealedPacket(framing.TypeHello, framing.KeyPacket, framing.FlagSealed)[:packetAt-1], ConnID{}, 0, KindCrate},
+		{"HELLO with crypto", cryptoHello, clientID, 0, KindHello},
+		{"WELCOME with crypto", cryptoWelcome, clientID, 0, KindWelcome},
+		{"reset", AppendReset(nil, serverID, testToken), serverID, 0, KindErr},
 		{"nothing", nil, ConnID{}, 0, KindNone},
 		{"ten bytes", packet[:10], ConnID{}, 0, KindNone},
 		{"another magic", append([]byte("VX"), packet[2:]...), ConnID{}, 0, KindNone},
@@ -262,6 +280,9 @@ func TestRouteID(t *testing.T) {
 		}
 		ParseHello(hello)
 		ParseHello(hello2)
+		ParseHello(cryptoHello)
+		ParseCryptoWelcome(cryptoWelcome)
+		ParseRetry(retry, clientID)
 		ParseUnknownID(refusal)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)

@@ -30,6 +30,9 @@ func addSeeds(f *testing.F) {
 		f.Add(uint16(0x1fff), byte(fr.Type), byte(fr.Flags), []byte(fr.Header), fr.Payload)
 	}
 	for _, g := range goldens {
+		if g.typ == 0 {
+			continue // no frame
+		}
 		fr, _, err := framing.Parse(g.make(f), 0, g.trailer)
 		if err != nil {
 			f.Fatal(err)
