@@ -69,8 +69,9 @@ type Config struct {
 type Hello struct {
 	LocalAddr, RemoteAddr net.Addr
 	Header                framing.Header
-	Legacy                bool // the peer speaks the crate profile
-	Stream                bool // it wants a byte stream
+	Legacy                bool                 // the peer speaks the crate profile
+	Stream                bool                 // it wants a byte stream
+	TLS                   *tls.ConnectionState // nil without TLS
 }
 
 // Defaults, and bounds that are not for the configuration.
@@ -110,6 +111,10 @@ func limit(v, def, negative int) int {
 
 func (c *Config) maxPerPrefix() int   { return limit(c.MaxPerPrefix, defaultMaxPerPrefix, math.MaxInt) }
 func (c *Config) maxUnvalidated() int { return limit(c.MaxUnvalidated, defaultMaxUnvalidated, 0) }
+
+// sealsAll reports whether peers without TLS are refused.
+func (c *Config) sealsAll() bool { return c.ServerTLS != nil || c.ClientTLS != nil }
+
 func (c *Config) handshakeRate() int {
 	return limit(c.HandshakeRate, defaultHandshakeRate, math.MaxInt)
 }

@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/vstp-go/vstp/framing"
 	"github.com/vstp-go/vstp/internal/handshake"
 	"github.com/vstp-go/vstp/internal/session"
 	"github.com/vstp-go/vstp/internal/udpio"
@@ -30,6 +31,7 @@ type dialing struct {
 	early    [][]byte  // packets that have overtaken WELCOME
 	queue    []waiting
 	queued   int       // bytes in queue
+	sealed   bool      // with TLS: m is nil, see sealedClient
 	refused  int       // how often nobody was there
 	patience time.Time // until then messages wait for room in queue; zero when that is over
 }
@@ -74,12 +76,16 @@ func (e *Endpoint) newDial(to udpio.Addr, stream, shared bool) (*Session, error)
 		return nil, errTooMany
 	}
 	s.id = e.newID()
-	m, err := handshake.NewDatagramClient(e.params(s.id, stream))
-	if err != nil {
-		return nil, err
-	}
 	now := time.Now()
-	s.dial = &dialing{m: m, delay: helloDelay, next: now.Add(helloDelay), patience: now.Add(patience)}
+	s.dial = &dialing{delay: helloDelay, next: now.Add(helloDelay), patience: now.Add(patience)}
+	if s.dial.sealed = e.cfg.ClientTLS != nil; s.dial.sealed {
+		s.sealed = e.newSealed()
+	} else {
+		var err error
+		if s.dial.m, err = handshake.NewDatagramClient(e.params(s.id, stream)); err != nil {
+			return nil, err
+		}
+	}
 	if d := e.cfg.HandshakeTimeout; d > 0 {
 		s.dial.limit = now.Add(d)
 	}
@@ -98,6 +104,16 @@ func (s *Session) sayHello(fresh bool) {
 	d := s.dial
 	if d == nil {
 		s.mu.Unlock()
+		return
+	}
+	if d.sealed {
+		s.sealed.repeat = !fresh
+		run := s.sealed.begin()
+		s.arm(time.Now())
+		s.mu.Unlock()
+		if run {
+			s.runSealed()
+		}
 		return
 	}
 	now := time.Now()
@@ -197,6 +213,15 @@ func (s *Session) dialTimer(now time.Time) {
 		}
 		return
 	}
+	if t := s.sealed; d.sealed && !t.hintBy.IsZero() && !now.Before(t.hintBy) {
+		s.dialEnded(t.hint)
+		gone := s.gone()
+		s.mu.Unlock()
+		if gone {
+			s.ep.remove(s)
+		}
+		return
+	}
 	if !d.patience.IsZero() && !now.Before(d.patience) {
 		d.patience = time.Time{}
 		s.room.wake()
@@ -216,11 +241,29 @@ func (s *Session) dialTimer(now time.Time) {
 	}
 }
 
+// dialWakeup returns when dialTimer has something to do.
+func (s *Session) dialWakeup(d *dialing) time.Time {
+	at := d.next
+	if !d.patience.IsZero() && d.patience.Before(at) {
+		at = d.patience
+	}
+	if !d.limit.IsZero() && d.limit.Before(at) {
+		at = d.limit
+	}
+	if t := s.sealed; d.sealed && !t.hintBy.IsZero() && t.hintBy.Before(at) {
+		at = t.hintBy
+	}
+	return at
+}
+
 // dialEnded ends the handshake without an association. Session.mu is held.
 func (s *Session) dialEnded(err error) {
 	if s.dial != nil {
 		s.ep.stats.lost.Add(uint64(len(s.dial.queue)))
 		s.dial = nil
+		if s.sealed != nil {
+			s.sealed.end()
+		}
 	}
 	if s.ended == nil {
 		s.ended = err
@@ -238,6 +281,19 @@ func (r *reader) handshake(id reliable.ConnID, b []byte, p *udpio.Packet) bool {
 		return false
 	}
 	s.mu.Lock()
+	if t := s.sealed; t != nil {
+		taken := s.dial != nil || t.last != nil
+		run := false
+		if taken {
+			s.reached = p.Local.Addr
+			run = t.offer(b)
+		}
+		s.mu.Unlock()
+		if run {
+			go s.runSealed()
+		}
+		return taken
+	}
 	if s.dial == nil {
 		s.mu.Unlock()
 		return true // a repetition
@@ -245,7 +301,7 @@ func (r *reader) handshake(id reliable.ConnID, b []byte, p *udpio.Packet) bool {
 	outcome, err := s.dial.m.Receive(b)
 	switch {
 	case err != nil:
-		s.dialEnded(err)
+		s.dialEnded(bareError(err))
 	case outcome == handshake.Done:
 		s.reached = p.Local.Addr
 		s.establish(r.now)
@@ -261,6 +317,15 @@ func (r *reader) handshake(id reliable.ConnID, b []byte, p *udpio.Packet) bool {
 	return true
 }
 
+// bareError gives the refusal of a server with TLS the name that callers know.
+func bareError(err error) error {
+	var r *handshake.RemoteError
+	if errors.As(err, &r) && r.Code == framing.CodeTLS {
+		return session.ErrTLSRequired
+	}
+	return err
+}
+
 // establish begins the association after WELCOME. Session.mu is held.
 func (s *Session) establish(now time.Time) {
 	d := s.dial
@@ -271,6 +336,7 @@ func (s *Session) establish(now time.Time) {
 		rtt = max(now.Sub(d.sent), time.Microsecond)
 	}
 	s.start(now, s.ep.engineConfig(s, &result, rtt), &result)
+	s.connected = true
 	s.ep.established(s)
 	s.ep.crate.negotiated(s.remote.AddrPort)
 	s.eng.Ping() // the server keeps WELCOME until it has a packet

@@ -26,7 +26,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/vstp-go/vstp/internal/handshake"
 	"github.com/vstp-go/vstp/internal/udpio"
 	"github.com/vstp-go/vstp/reliable"
 )
@@ -44,7 +43,8 @@ type Endpoint struct {
 	epoch       time.Time
 	segments    int // most datagrams of one write
 	maxDatagram int
-	cookies     handshake.CookieKey
+	cookies     cookieKeys
+	resetKey    [32]byte
 	done        chan struct{} // closed when the goroutine that reads has ended
 	role        readRole
 	reader      reader         // whose has the role
@@ -61,6 +61,8 @@ type Endpoint struct {
 	byPeer    map[peerKey]*Session
 	shared    map[netip.AddrPort]*Session // for messages
 	clients   clientSet                   // who has sent HELLO
+	prefixes  prefixCount                 // of clients and of sessions that they began
+	rate      rateLimit                   // of new handshakes
 	backlog   []*Session
 	waiting   int // streams that are being verified; they have a place in backlog
 	accepts   waitq
@@ -89,13 +91,20 @@ func New(sock *udpio.Conn, cfg *Config) *Endpoint {
 		sessions:    make(map[reliable.ConnID]*Session),
 		byPeer:      make(map[peerKey]*Session),
 		shared:      make(map[netip.AddrPort]*Session),
+		prefixes:    make(prefixCount),
 	}
 	if cfg.MaxDatagram > 0 {
 		e.maxDatagram = min(e.maxDatagram, cfg.MaxDatagram)
 	}
 	e.maxDatagram = min(max(e.maxDatagram, reliable.BaseMTU), reliable.MaxMTU)
-	cfg.random(e.cookies[:])
-	e.clients.init()
+	e.cookies.init(e.epoch, cfg.random)
+	if cfg.ResetKey != nil {
+		e.resetKey = *cfg.ResetKey
+	} else {
+		cfg.random(e.resetKey[:])
+	}
+	e.rate.init(cfg.handshakeRate())
+	e.clients.init(e)
 	e.crate.init(e)
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.rdl.init(e.epoch, e.wakeReceivers)
@@ -166,6 +175,13 @@ func (e *Endpoint) remove(s *Session) {
 		delete(e.shared, s.remote.AddrPort)
 	}
 	e.clients.ended(s)
+	if s.counted {
+		s.counted = false
+		e.prefixes.remove(s.prefix)
+	}
+	if c := s.admission; c != nil {
+		e.freePlace(c)
+	}
 	e.inbox.orphan(s)
 	last := e.whenIdle && len(e.sessions) == 0
 	e.mu.Unlock()

@@ -174,10 +174,7 @@ func (s *Session) arm(now time.Time) {
 // wakeup returns when the session wants to do something, zero for never.
 func (s *Session) wakeup() time.Time {
 	if d := s.dial; d != nil {
-		if !d.patience.IsZero() && d.patience.Before(d.next) {
-			return d.patience
-		}
-		return d.next
+		return s.dialWakeup(d)
 	}
 	if s.eng == nil {
 		return time.Time{}
@@ -186,7 +183,7 @@ func (s *Session) wakeup() time.Time {
 		return s.used // it is over: the timer looks whether it can be forgotten
 	}
 	t := s.eng.Timeout()
-	for _, end := range [...]time.Time{s.limit(), s.stillbornAt()} {
+	for _, end := range [...]time.Time{s.limit(), s.stillbornAt(), s.sealedAt()} {
 		if !end.IsZero() && (t.IsZero() || end.Before(t)) {
 			t = end
 		}
@@ -218,6 +215,9 @@ func (s *Session) fire() {
 		s.closeIdle(now)
 		s.endLate(now)
 		s.endStillborn(now)
+		if s.sealedDue(now) {
+			go s.runSealed()
+		}
 		s.flush(now)
 		s.arm(now)
 	}

@@ -275,11 +275,13 @@ func (s *Session) messageDone(out *reliable.Outgoing) {
 
 // messageArrived wakes who wants to receive. Session.mu is held.
 func (s *Session) messageArrived() {
-	if s.shared {
+	switch {
+	case !s.connected && !s.client: // the application has not said yet that it wants them
+	case s.shared:
 		s.ep.markReady(s)
-		return
+	default:
+		s.messages.wake()
 	}
-	s.messages.wake()
 }
 
 // takeMessage returns the next message that can be decoded, or nil. Session.mu is held.

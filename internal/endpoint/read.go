@@ -109,7 +109,9 @@ func (r *reader) datagram(b []byte, p *udpio.Packet) {
 	switch kind {
 	case handshake.KindHello:
 		r.hello(b, p)
-	case handshake.KindWelcome:
+	case handshake.KindSealedHello:
+		r.sealedPacket(reliable.ConnID(id), b, p)
+	case handshake.KindWelcome, handshake.KindSealedWelcome:
 		if !r.handshake(reliable.ConnID(id), b, p) {
 			r.e.stats.malformed.Add(1)
 		}
@@ -133,7 +135,9 @@ func (r *reader) association(id reliable.ConnID, b []byte, p *udpio.Packet) {
 		s = r.e.sessions[id]
 		r.e.mu.Unlock()
 		if s == nil {
-			r.unknown(id, b, p)
+			if !r.keepEarly(id, b, p) {
+				r.unknown(id, b, p)
+			}
 			return
 		}
 		s.mu.Lock()

@@ -38,28 +38,39 @@ type client struct {
 	due    time.Time     // what order is by: not after seen, but for those just put back
 	rtt    time.Duration // about
 	stream bool          // has a place in the backlog
+	prefix netip.Prefix  // where it comes from
 	ctx    context.Context
 	cancel context.CancelFunc
 
 	mu sync.Mutex
 	m  *handshake.DatagramServer // nil: a HELLO means nothing any more
 
-	half    bool     // has no answer yet; Endpoint.mu guards it, and session
+	half    bool     // has no answer yet; Endpoint.mu guards it, and what follows
+	counted bool     // in Endpoint.prefixes
+	failed  bool     // with TLS: the handshake has come to nothing
 	session *Session // if it was welcomed
+
+	sealed *sealedServer // if the handshake is one with TLS
 }
 
 // A clientSet is all clients of an Endpoint. Endpoint.mu guards it.
 type clientSet struct {
 	all      map[clientKey]*client
 	sessions map[*Session]*client
-	order    []*client // by due
-	half     []*client // by age; some have an answer by now
-	halfOpen int       // how many in half have none
+	byID     map[reliable.ConnID]*client // with TLS, until there is a session
+	order    []*client                   // by due
+	half     []*client                   // by age; some have an answer by now
+	halfOpen int                         // how many in half have none
+
+	unvalidated int // of those with TLS, how many have not shown their address
+	ep          *Endpoint
 }
 
-func (cs *clientSet) init() {
+func (cs *clientSet) init(e *Endpoint) {
+	cs.ep = e
 	cs.all = make(map[clientKey]*client)
 	cs.sessions = make(map[*Session]*client)
+	cs.byID = make(map[reliable.ConnID]*client)
 }
 
 // expire forgets clients whose cookies are too old.
@@ -101,6 +112,11 @@ func (cs *clientSet) answered(c *client) {
 		c.half = false
 		cs.halfOpen--
 		c.cancel()
+		cs.endSealed(c)
+	}
+	if c.counted {
+		c.counted = false
+		cs.ep.prefixes.remove(c.prefix)
 	}
 }
 
@@ -137,10 +153,12 @@ func (r *reader) hello(b []byte, p *udpio.Packet) {
 	}
 	r.scratch, _ = p.Addr.AddrPort.AppendBinary(r.scratch[:0]) // never fails
 	n := len(r.scratch)
-	if h.Cookie == nil || !e.cookies.Check(r.now, r.scratch, h.SourceID, h.Cookie) {
-		if h.Cookie != nil {
-			e.stats.badCookies.Add(1)
-		}
+	validated := h.Cookie != nil && e.cookies.Check(r.now, r.scratch, h.SourceID, h.Cookie)
+	if h.Cookie != nil && !validated {
+		e.stats.badCookies.Add(1)
+	}
+	seals := e.cfg.ServerTLS != nil
+	if !validated && (!h.Crypto || !seals || e.needsCookie(&h, p)) {
 		if !h.WantsAnswer() {
 			return // one retry for all parts
 		}
@@ -150,6 +168,20 @@ func (r *reader) hello(b []byte, p *udpio.Packet) {
 		if answer := r.scratch[m:]; len(answer) <= len(b) {
 			e.write(answer, p.Addr, p.Local)
 		}
+		return
+	}
+	switch {
+	case h.Crypto && seals:
+		r.sealedHello(&h, b, p, validated)
+		return
+	case h.Crypto && e.cfg.ClientTLS != nil:
+		r.refuseBare(&h, b, p, framing.CodeRefused, "this end has no certificate")
+		return
+	case h.Crypto:
+		r.refuseBare(&h, b, p, framing.CodeTLS, "this server does not speak TLS")
+		return
+	case e.cfg.sealsAll():
+		r.refuseBare(&h, b, p, framing.CodeTLS, "this server speaks TLS")
 		return
 	}
 	c := e.client(r.now, &h, p)
@@ -188,21 +220,40 @@ func (e *Endpoint) client(now time.Time, h *handshake.DatagramHello, p *udpio.Pa
 		c.seen = now
 		return c
 	}
-	if e.closed || e.failed != nil {
+	c := e.newClient(now, h.SourceID, p)
+	if c == nil {
 		return nil
 	}
-	for cs.halfOpen >= e.cfg.maxHandshakes() {
-		e.stats.overloaded.Add(1)
-		cs.popHalf()
-	}
-	c := &client{key: key, addr: p.Addr, local: p.Local, born: now, seen: now, due: now, half: true, m: new(handshake.DatagramServer)}
-	c.ctx, c.cancel = context.WithCancel(e.ctx)
+	c.m = new(handshake.DatagramServer)
 	if len(h.Cookie) >= 8 {
 		// A cookie begins with the time at which it was made.
 		if rtt := now.UnixNano() - int64(binary.BigEndian.Uint64(h.Cookie)); rtt > 0 && rtt < int64(helloDelay) {
 			c.rtt = time.Duration(rtt)
 		}
 	}
+	return c
+}
+
+// newClient remembers a client, unless there are too many: then it has to come again.
+// Endpoint.mu is held.
+func (e *Endpoint) newClient(now time.Time, id handshake.ConnID, p *udpio.Packet) *client {
+	cs := &e.clients
+	if e.closed || e.failed != nil {
+		return nil
+	}
+	prefix := prefixOf(p.Addr.AddrPort.Addr())
+	if e.prefixes[prefix] >= e.cfg.maxPerPrefix() || !e.rate.take(now) {
+		e.stats.overloaded.Add(1)
+		return nil
+	}
+	for cs.halfOpen >= e.cfg.maxHandshakes() {
+		e.stats.overloaded.Add(1)
+		cs.popHalf()
+	}
+	key := clientKey{p.Addr.AddrPort, id}
+	c := &client{key: key, addr: p.Addr, local: p.Local, born: now, seen: now, due: now, prefix: prefix, half: true, counted: true}
+	c.ctx, c.cancel = context.WithCancel(e.ctx)
+	e.prefixes.add(prefix)
 	cs.all[key] = c
 	cs.order = append(cs.order, c)
 	cs.half = append(cs.half, c)
@@ -236,27 +287,13 @@ func (e *Endpoint) decide(c *client) {
 	hello := *c.m.Hello()
 	c.mu.Unlock()
 	e.mu.Lock()
-	var err error
-	switch {
-	case hello.Stream && !e.listening, e.whenIdle:
-		err = &handshake.Error{Code: framing.CodeRefused, Reason: "nobody accepts streams"}
-	case !hello.Stream && e.cfg.RefuseMessages:
-		err = &handshake.Error{Code: framing.CodeRefused, Reason: "nobody receives messages"}
-	case len(e.sessions) >= e.cfg.maxAssociations():
-		e.stats.overloaded.Add(1)
-		err = &handshake.Error{Code: framing.CodeOverload}
-	case hello.Stream && len(e.backlog)+e.waiting >= e.cfg.acceptBacklog():
-		// It will ask again, and by then there may be room.
-		e.stats.overloaded.Add(1)
+	err := e.place(c, hello.Stream)
+	if err == errNoPlace {
 		e.clients.forget(c)
-		e.mu.Unlock()
-		return
-	case hello.Stream:
-		c.stream = true
-		e.waiting++
 	}
 	e.mu.Unlock()
 	switch {
+	case err == errNoPlace: // it will ask again, and by then there may be room
 	case err != nil:
 		e.refuse(c, err)
 	case e.cfg.Verify == nil:
@@ -264,6 +301,30 @@ func (e *Endpoint) decide(c *client) {
 	default:
 		go e.verify(c, &hello)
 	}
+}
+
+// errNoPlace says that those who wait for Accept are too many already.
+var errNoPlace = &handshake.Error{Code: framing.CodeOverload}
+
+// place reports why a client cannot be served, or gives it a place where streams wait
+// for Accept. Endpoint.mu is held.
+func (e *Endpoint) place(c *client, stream bool) error {
+	switch {
+	case stream && !e.listening, e.whenIdle:
+		return &handshake.Error{Code: framing.CodeRefused, Reason: "nobody accepts streams"}
+	case !stream && e.cfg.RefuseMessages:
+		return &handshake.Error{Code: framing.CodeRefused, Reason: "nobody receives messages"}
+	case len(e.sessions) >= e.cfg.maxAssociations():
+		e.stats.overloaded.Add(1)
+		return &handshake.Error{Code: framing.CodeOverload}
+	case stream && len(e.backlog)+e.waiting >= e.cfg.acceptBacklog():
+		e.stats.overloaded.Add(1)
+		return errNoPlace
+	case stream:
+		c.stream = true
+		e.waiting++
+	}
+	return nil
 }
 
 // verify asks the application. It is the only goroutine that a client gets.
@@ -352,11 +413,16 @@ func (e *Endpoint) welcome(c *client, hello *handshake.DatagramParams, extra fra
 		return
 	}
 	s.start(time.Now(), e.engineConfig(s, &result, c.rtt), &result)
+	s.connected = true
 
 	e.mu.Lock()
 	e.freePlace(c)
 	given := !c.half || e.usable() != nil || s.stream && !e.listening || e.sessions[s.id] != nil
 	if !given {
+		if c.counted {
+			s.prefix, s.counted = c.prefix, true
+			c.counted = false
+		}
 		e.clients.answered(c)
 		e.clients.sessions[s] = c
 		c.session = s
@@ -388,7 +454,7 @@ func (e *Endpoint) welcome(c *client, hello *handshake.DatagramParams, extra fra
 // since WELCOME, zero for never. PROTOCOL §7.3. Session.mu is held.
 func (s *Session) stillbornAt() time.Time {
 	d := s.ep.cfg.HandshakeTimeout
-	if s.client || s.stats.pktsIn > 0 || d <= 0 || s.closed || s.ended != nil {
+	if s.client || s.connected && s.stats.pktsIn > 0 || d <= 0 || s.closed || s.ended != nil {
 		return time.Time{}
 	}
 	return s.used.Add(d)

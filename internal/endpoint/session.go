@@ -33,10 +33,21 @@ type Session struct {
 	mu      sync.Mutex
 	local   udpio.Local     // where the peer reaches us; zero: for the routes to say
 	reached netip.Addr      // where WELCOME came; of a client
-	eng     *reliable.Assoc // nil until the handshake is over
+	eng     *reliable.Assoc // nil until there are keys, or WELCOME
 	peerID  reliable.ConnID
 	result  handshake.Result
 	dial    *dialing // of a client, until the handshake is over
+
+	connected    bool                 // the handshake is over, and the application may have the session
+	tls          *tls.ConnectionState // nil without TLS
+	sealed       *sealedClient        // of a client with TLS
+	admission    *client              // of a server with TLS: whose HELLO in the control stream is awaited; Endpoint.mu guards it too
+	tickets      []byte               // for when it is admitted
+	helloed      bool                 // HELLO or WELCOME of the control stream has come
+	peerToken    [16]byte             // of stateless resets
+	hasPeerToken bool
+	prefix       netip.Prefix // where the peer began; Endpoint.mu guards it
+	counted      bool         // in Endpoint.prefixes; Endpoint.mu guards it
 
 	closed  bool  // by Close: nothing but the end goes on
 	ended   error // why the engine has ended, or the handshake failed; final
@@ -126,14 +137,19 @@ func (s *Session) RemoteAddr() net.Addr { return s.remote.NetAddr() }
 // NetConn returns nil: there is no connection below.
 func (s *Session) NetConn() net.Conn { return nil }
 
-// TLSState returns nil: datagrams are not sealed yet.
-func (s *Session) TLSState() *tls.ConnectionState { return nil }
+// TLSState returns what TLS has found out about the peer, nil without TLS. It is not to
+// be changed.
+func (s *Session) TLSState() *tls.ConnectionState {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.tls
+}
 
 // Result returns what the handshake agreed upon, and whether it is finished.
 func (s *Session) Result() (handshake.Result, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.result, s.eng != nil
+	return s.result, s.connected
 }
 
 // Handshake waits for the end of the handshake. A Session that was dialed or accepted
@@ -143,7 +159,7 @@ func (s *Session) Handshake(ctx context.Context) error {
 	defer s.mu.Unlock()
 	for {
 		switch {
-		case s.eng != nil:
+		case s.connected:
 			return nil
 		case s.ended != nil:
 			return s.ended
@@ -243,6 +259,10 @@ func (s *Session) events() {
 			s.pongs++
 			s.pongRTT = ev.RTT
 			s.others.wake()
+		case reliable.EventControl:
+			s.control()
+		case reliable.EventHandshakeDone:
+			s.handshakeDone()
 		case reliable.EventClosed:
 			s.engineEnded()
 		}

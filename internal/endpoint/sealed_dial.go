@@ -1,0 +1,322 @@
+package endpoint
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/vstp-go/vstp/framing"
+	"github.com/vstp-go/vstp/internal/handshake"
+	"github.com/vstp-go/vstp/internal/sealed"
+	"github.com/vstp-go/vstp/internal/session"
+	"github.com/vstp-go/vstp/internal/udpio"
+	"github.com/vstp-go/vstp/reliable"
+)
+
+const (
+	// maxSealedInbox bounds the datagrams that wait while TLS computes.
+	maxSealedInbox = 16
+
+	// minFlight is when a flight is repeated at the earliest, once the round-trip time
+	// is known: after two of those.
+	minFlight = 25 * time.Millisecond
+
+	// hintPatience is how long a client goes on after an ERR that anybody could have sent.
+	hintPatience = 500 * time.Millisecond
+)
+
+// A sealedClient is what a client's session with TLS has beside dialing. TLS may take
+// its time, and ask the application, so that neither the reader of the socket nor a
+// timer calls it: they leave datagrams and wishes here, and a goroutine that lives as
+// long as there are any works through them. Session.mu guards all but m, which belongs
+// to that goroutine.
+type sealedClient struct {
+	m      *sealed.Client
+	ctx    context.Context
+	cancel context.CancelFunc
+	busy   bool
+	inbox  [][]byte
+	ticket []byte // TLS bytes of the control stream
+	repeat bool   // the last flight is due again
+
+	heard  bool // the server has answered
+	rtt    time.Duration
+	hint   error     // why the server refuses, perhaps
+	hintBy time.Time // when hint is believed; zero for none
+
+	// From the end of TLS until HANDSHAKE_DONE:
+	last  [][]byte // the client's Finished
+	next  time.Time
+	delay time.Duration
+	limit time.Time
+}
+
+// newSealed prepares a handshake with TLS.
+func (e *Endpoint) newSealed() *sealedClient {
+	t := new(sealedClient)
+	t.ctx, t.cancel = context.WithCancel(e.ctx)
+	return t
+}
+
+// offer leaves a datagram of the server, which it copies, for the handshake. It
+// reports whether somebody has to be sent for it. Session.mu is held.
+func (t *sealedClient) offer(b []byte) (run bool) {
+	if len(t.inbox) < maxSealedInbox {
+		t.inbox = append(t.inbox, bytes.Clone(b))
+	}
+	return t.begin()
+}
+
+// begin takes the turn of who works with m, if nobody has it. Session.mu is held.
+func (t *sealedClient) begin() bool {
+	if t.busy {
+		return false
+	}
+	t.busy = true
+	return true
+}
+
+// end gives up m, unless somebody has it, who will. Session.mu is held.
+func (t *sealedClient) end() {
+	t.cancel()
+	if !t.busy && t.m != nil {
+		t.m.Close()
+		t.m = nil
+	}
+}
+
+// runSealed works through what waits for TLS. Whoever calls it has the turn.
+func (s *Session) runSealed() {
+	t := s.sealed
+	s.mu.Lock()
+	for {
+		dialing := s.dial != nil && s.dial.sealed
+		alive := s.ended == nil && !s.removed && (dialing || t.last != nil || len(t.ticket) > 0)
+		if !alive || t.m != nil && len(t.inbox) == 0 && len(t.ticket) == 0 && !t.repeat {
+			break
+		}
+		inbox, ticket, repeat := t.inbox, t.ticket, t.repeat
+		t.inbox, t.ticket, t.repeat = nil, nil, false
+		s.mu.Unlock()
+
+		err := s.makeSealed(t)
+		heard := false
+		var flight [][]byte
+		if err == nil {
+			for _, b := range inbox {
+				heard = t.m.Receive(b) || heard
+			}
+			err = t.m.Err()
+			if fresh := t.m.Fresh(); fresh || repeat || err != nil {
+				flight = t.m.AppendFlight(nil)
+			}
+			if err == nil && len(ticket) > 0 {
+				s.takeTicket(t, ticket)
+			}
+		}
+
+		s.mu.Lock()
+		now := time.Now()
+		s.sealedStepped(now, t, heard, repeat, flight, err)
+		s.mu.Unlock()
+		s.sayFlight(flight)
+		s.mu.Lock()
+		if s.eng != nil {
+			s.flush(time.Now())
+		}
+	}
+	t.busy = false
+	if s.ended != nil || s.removed || s.sealedOver(t) {
+		t.end()
+	}
+	s.arm(time.Now())
+	gone := s.gone()
+	s.mu.Unlock()
+	if gone {
+		s.ep.remove(s)
+	}
+}
+
+// makeSealed begins TLS if that was not done.
+func (s *Session) makeSealed(t *sealedClient) (err error) {
+	if t.m != nil {
+		return nil
+	}
+	e := s.ep
+	t.m, err = sealed.NewClient(t.ctx, e.cfg.ClientTLS(s.remote), e.sealedParams(s.id, s.stream), e.cfg.EarlyData)
+	return err
+}
+
+// sealedParams is what this side brings to a handshake with TLS.
+func (e *Endpoint) sealedParams(id reliable.ConnID, stream bool) handshake.SealedParams {
+	p := handshake.SealedParams{DatagramParams: e.params(id, stream)}
+	p.Header, p.Checksum = nil, false // the metadata comes when there are keys
+	p.ResetToken, p.HasResetToken = e.resetToken(id), true
+	return p
+}
+
+// sealedStepped takes what a step of the handshake has brought. Session.mu is held.
+func (s *Session) sealedStepped(now time.Time, t *sealedClient, heard, repeated bool, flight [][]byte, err error) {
+	d := s.dial
+	if err != nil {
+		err = clientError(err)
+		switch {
+		case d != nil:
+			s.dialEnded(err)
+		case s.ended == nil && s.eng != nil: // the server does not like our certificate
+			s.ended = err
+			s.eng.Close(now, 0, "")
+			s.wakeAll()
+		}
+		return
+	}
+	if d == nil || s.closed {
+		return
+	}
+	if heard && !t.heard {
+		t.heard = true
+		if !d.sent.IsZero() {
+			t.rtt = max(now.Sub(d.sent), time.Microsecond)
+		}
+	}
+	if len(flight) > 0 {
+		if d.sent.IsZero() && !repeated && !t.heard {
+			d.sent = now // of the first flight
+		} else if !t.heard {
+			d.sent = time.Time{} // an answer may be to either of them
+		}
+	}
+	if heard {
+		d.delay = max(2*t.rtt, minFlight)
+		if t.rtt == 0 {
+			d.delay = helloDelay
+		}
+		d.next = now.Add(d.delay)
+	}
+	switch hint := t.m.Hint(); {
+	case hint == nil:
+		t.hint, t.hintBy = nil, time.Time{}
+	case t.hint == nil:
+		t.hint, t.hintBy = clientError(hint), now.Add(hintPatience)
+	}
+	if t.m.Done() {
+		s.establishSealed(now, t, flight)
+		return
+	}
+	s.arm(now)
+}
+
+// clientError gives what a handshake with TLS has failed of the names that callers know.
+func clientError(err error) error {
+	var r *handshake.RemoteError
+	if errors.As(err, &r) && r.Code == framing.CodeTLS {
+		return session.ErrNotTLS
+	}
+	return err
+}
+
+// establishSealed begins the association. Session.mu is held.
+func (s *Session) establishSealed(now time.Time, t *sealedClient, flight [][]byte) {
+	d := s.dial
+	s.dial = nil
+	result, peer := t.m.Result()
+	state := t.m.State()
+	s.tls = &state
+	s.peerToken, s.hasPeerToken = peer.ResetToken, peer.HasResetToken
+	s.connected = !peer.Confirm
+
+	cfg := s.ep.engineConfig(s, &result, t.rtt)
+	cfg.Protection = t.m.Protection()
+	s.start(now, cfg, &result)
+
+	t.last, t.delay = flight, max(2*t.rtt, minFlight)
+	t.next = now.Add(t.delay)
+	if l := s.ep.cfg.HandshakeTimeout; l > 0 {
+		t.limit = now.Add(l)
+	}
+	s.ep.established(s)
+	s.ep.crate.negotiated(s.remote.AddrPort)
+	hello, err := handshake.AppendControlHello(nil, s.ep.cfg.Header)
+	if err != nil || !s.eng.WriteControl(hello) {
+		s.ended = &handshake.Error{Code: framing.CodeInternal, Reason: "metadata cannot be sent", Err: err}
+		s.eng.Close(now, uint64(framing.CodeInternal), "")
+	}
+	s.sendQueued(now, d.queue)
+	for _, b := range d.early {
+		s.receive(now, b)
+	}
+	s.events()
+	s.others.wake()
+	s.room.wake()
+	s.messages.wake()
+	s.arm(now)
+}
+
+// sayFlight sends datagrams of the handshake.
+func (s *Session) sayFlight(flight [][]byte) {
+	for i, b := range flight {
+		err := s.ep.write(b, s.remote, udpio.Local{})
+		if err == nil || !fatalForDial(err, i == 0) {
+			continue
+		}
+		s.mu.Lock()
+		if s.dial != nil {
+			s.dialEnded(err)
+		}
+		s.mu.Unlock()
+		return
+	}
+}
+
+// sealedDue is what a session's timer does for a handshake with TLS. It reports
+// whether somebody has to call runSealed. Session.mu is held.
+func (s *Session) sealedDue(now time.Time) (run bool) {
+	t := s.sealed
+	if t == nil || t.last == nil || now.Before(t.next) || s.ended != nil {
+		return false
+	}
+	if !t.limit.IsZero() && !now.Before(t.limit) {
+		s.ended = session.ErrHandshakeTimeout
+		s.eng.Close(now, uint64(framing.CodeTimeout), "")
+		s.wakeAll()
+		return false
+	}
+	t.delay = min(2*t.delay, maxHelloDelay)
+	t.next = now.Add(t.delay)
+	t.repeat = true
+	return t.begin()
+}
+
+// sealedAt returns when sealedDue has something to do, zero for never.
+func (s *Session) sealedAt() time.Time {
+	if t := s.sealed; t != nil && t.last != nil && s.ended == nil {
+		return t.next
+	}
+	return time.Time{}
+}
+
+// handshakeDone is called when the server has told that it has the client's Finished.
+// Session.mu is held.
+func (s *Session) handshakeDone() {
+	if t := s.sealed; t != nil {
+		t.last = nil
+		if s.sealedOver(t) {
+			t.end()
+		}
+	}
+}
+
+// sealedOver reports whether TLS has nothing to do any more: it waits for tickets if
+// they are of use. Session.mu is held.
+func (s *Session) sealedOver(t *sealedClient) bool {
+	return s.eng != nil && t.last == nil && (t.m == nil || !t.m.WantsTickets())
+}
+
+// takeTicket gives TLS the bytes of a session ticket. One that is no good does no harm
+// to the association.
+func (s *Session) takeTicket(t *sealedClient, b []byte) {
+	if err := t.m.Ticket(b); err != nil {
+		s.ep.warn("vstp: session ticket refused", "err", err)
+	}
+}
