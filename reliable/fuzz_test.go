@@ -11,6 +11,9 @@ import (
 
 // forge makes a packet for a that is right but for its chunks.
 func forge(a *Assoc, pn packetNumber, chunks []byte) []byte {
+	if a.c.Protection != nil {
+		return forgeSealed(a, framing.TypeData, pn, chunks)
+	}
 	b := framing.AppendFixed(nil, framing.TypeData, framing.FlagCRC, packetFieldLen, int64(len(chunks)))
 	b = append(b, 1, 12, framing.KeyPacket[0])
 	b = append(b, a.c.LocalID[:]...)
@@ -48,6 +51,9 @@ func bounds(t *testing.T, a *Assoc) {
 		len(a.streams) > maxStreams+2 || a.unread > maxUnreadMessages || a.unreadBytes > maxUnreadBytes {
 		t.Fatalf("%d ranges, %d responses, %d spans of messages, %d streams, %d unread", len(a.acks.received), len(a.pathResponses), len(a.messagesDone), len(a.streams), a.unread)
 	}
+	if c := a.control; c != nil && (cap(c.in.b) > 2*maxControl || len(c.in.have) > maxControlPieces || c.out.len() > maxControl) {
+		t.Fatalf("control stream: %d bytes in %d pieces, %d out", cap(c.in.b), len(c.in.have), c.out.len())
+	}
 	if a.loss.inflight < 0 || a.eliciting < 0 || a.messages < 0 || a.openMessages < 0 || a.unrepaired < 0 {
 		t.Fatalf("counters below zero: %d %d %d %d %d", a.loss.inflight, a.eliciting, a.messages, a.openMessages, a.unrepaired)
 	}
@@ -66,70 +72,107 @@ func FuzzReceive(f *testing.F) {
 	f.Add(append([]byte{0, 20}, appendValues(nil, chunkResetStream, 0, 5, 1000)...))
 	f.Add(append([]byte{0, 20}, appendValues(nil, chunkMaxMessages, framing.MaxVarint)...))
 	f.Add(append([]byte{1, 100, 0, 20}, appendValues(nil, chunkStopSending, 0, 5)...))
+	f.Fuzz(func(t *testing.T, script []byte) { fuzzReceive(t, script, nil) })
+}
+
+// FuzzReceiveSealed is FuzzReceive with packets that anyone can seal.
+func FuzzReceiveSealed(f *testing.F) {
+	f.Add([]byte{0, 5, byte(chunkPing), 0, 0, 0, 0})
+	f.Add([]byte{0, 5, byte(chunkCrypto), 0, 2, 'h', 'i', 12, 8, 1, 12, 9, 1})
+	f.Add([]byte{0, 5, byte(chunkCrypto), 0x42, 0, 1, 'i', 0, 1, byte(chunkHandshakeDone)})
+	f.Add([]byte{12, 6, 200, 12, 7, 5, 1, byte(chunkPing), 7, 50, 12, 10, 3, 255})
 	f.Fuzz(func(t *testing.T, script []byte) {
-		s := newRig(t, 1, wire{delay: time.Millisecond}, func(c *Config) {
-			c.Local.MaxStreamData, c.Local.MaxData = 20000, 30000
-			c.Peer.MaxStreamData, c.Peer.MaxData = 20000, 30000
-			c.ReceiveWindow = 40000
-		})
-		a := s.ends[1]
-		pn := packetNumber(1 << 10)
-		next := func() byte {
-			if len(script) == 0 {
-				return 0
-			}
-			b := script[0]
-			script = script[1:]
-			return b
-		}
-		for len(script) > 0 {
-			switch op := next(); op % 8 {
-			case 0, 5, 6: // a packet
-				n := min(int(next()), len(script))
-				pn += packetNumber(op>>3) - 3
-				a.Receive(s.now, forge(a, max(pn, 0), script[:n]))
-				script = script[n:]
-				pn++
-			case 1:
-				a.Write(s.now, 0, make([]byte, 10*int(next())))
-			case 2:
-				a.SendMessage(s.now, &Outgoing{Payload: make([]byte, 20*int(next())), Ack: op&8 != 0, Ordered: op&16 != 0, Lifetime: time.Duration(op>>5) * time.Second})
-			case 3:
-				s.now = s.now.Add(time.Duration(next()) * time.Millisecond)
-				a.Advance(s.now)
-			case 4:
-				switch next() % 6 {
-				case 0:
-					a.Shutdown(s.now)
-				case 1:
-					a.CloseWrite(0)
-				case 2:
-					a.StopReading(s.now, 0)
-				case 3:
-					a.Read(s.now, 0, make([]byte, 100))
-				case 4:
-					a.ReceiveMessage(s.now)
-				case 5:
-					a.DatagramTooLarge(s.now, 1400)
-				}
-			case 7:
-				s.run(time.Duration(next())*time.Millisecond, func() bool { return false })
-			}
-			for n := 0; ; n++ {
-				if len(a.AppendDatagram(s.now, nil)) == 0 {
-					break
-				}
-				if n > 1000 {
-					t.Fatal("sends without end")
-				}
-			}
-			for a.NextEvent().Kind != EventNone {
-			}
-			bounds(t, a)
-		}
-		s.run(3*time.Minute, func() bool { return false })
-		bounds(t, a)
+		fuzzReceive(t, script, func(c *Config) { c.Protection = new(nullProtection) })
 	})
+}
+
+// fuzzReceive runs a script against an association; what is in it, the code says.
+func fuzzReceive(t *testing.T, script []byte, seal func(c *Config)) {
+	s := newRig(t, 1, wire{delay: time.Millisecond}, func(c *Config) {
+		if seal != nil {
+			seal(c)
+		}
+		c.Local.MaxStreamData, c.Local.MaxData = 20000, 30000
+		c.Peer.MaxStreamData, c.Peer.MaxData = 20000, 30000
+		c.ReceiveWindow = 40000
+	})
+	a := s.ends[1]
+	pn := packetNumber(1 << 10)
+	next := func() byte {
+		if len(script) == 0 {
+			return 0
+		}
+		b := script[0]
+		script = script[1:]
+		return b
+	}
+	for len(script) > 0 {
+		switch op := next(); op % 8 {
+		case 0, 5, 6: // a packet
+			n := min(int(next()), len(script))
+			pn += packetNumber(op>>3) - 3
+			p := forge(a, max(pn, 0), script[:n])
+			if seal != nil && op%8 == 5 && op&64 != 0 {
+				p = forgeSealed(a, framing.TypeHello, max(pn, 0), script[:n])
+			}
+			a.Receive(s.now, p)
+			script = script[n:]
+			pn++
+		case 1:
+			a.Write(s.now, 0, make([]byte, 10*int(next())))
+		case 2:
+			a.SendMessage(s.now, &Outgoing{Payload: make([]byte, 20*int(next())), Ack: op&8 != 0, Ordered: op&16 != 0, Lifetime: time.Duration(op>>5) * time.Second})
+		case 3:
+			s.now = s.now.Add(time.Duration(next()) * time.Millisecond)
+			a.Advance(s.now)
+		case 4:
+			switch next() % 11 {
+			case 0:
+				a.Shutdown(s.now)
+			case 1:
+				a.CloseWrite(0)
+			case 2:
+				a.StopReading(s.now, 0)
+			case 3:
+				a.Read(s.now, 0, make([]byte, 100))
+			case 4:
+				a.ReceiveMessage(s.now)
+			case 5:
+				a.DatagramTooLarge(s.now, 1400)
+			case 6:
+				a.WriteControl(make([]byte, 100*int(next())))
+			case 7:
+				a.ReadControl()
+			case 8:
+				a.ConsumeControl(int(next()))
+			case 9:
+				a.SendHandshakeDone()
+			case 10:
+				if seal != nil {
+					k := a.c.Protection.(*nullProtection)
+					k.updated = true
+					if next() == 255 {
+						k.err = errTestKeys
+					}
+				}
+			}
+		case 7:
+			s.run(time.Duration(next())*time.Millisecond, func() bool { return false })
+		}
+		for n := 0; ; n++ {
+			if len(a.AppendDatagram(s.now, nil)) == 0 {
+				break
+			}
+			if n > 1000 {
+				t.Fatal("sends without end")
+			}
+		}
+		for a.NextEvent().Kind != EventNone {
+		}
+		bounds(t, a)
+	}
+	s.run(3*time.Minute, func() bool { return false })
+	bounds(t, a)
 }
 
 // FuzzReassembly puts a message together from fragments by a script, against a
