@@ -124,6 +124,7 @@ type Handshake struct {
 	ctx    context.Context
 	conn   *tls.QUICConn
 	client bool
+	cache  *earlyCache // of a client, if it has one
 
 	events []Event
 	err    error // nothing goes on after it
@@ -135,6 +136,7 @@ type Handshake struct {
 	resumed       []byte // of the session that is being resumed, if it may have 0-RTT
 	earlyKeys     bool
 	earlyRejected bool
+	handshakeKeys bool
 }
 
 // NewClientHandshake starts the handshake of a client. Its first events are there at
@@ -145,7 +147,8 @@ func NewClientHandshake(ctx context.Context, c HandshakeConfig) (*Handshake, err
 	config := c.TLS
 	if config.ClientSessionCache != nil {
 		config = config.Clone()
-		config.ClientSessionCache = &earlyCache{config.ClientSessionCache, c.EarlyData}
+		h.cache = &earlyCache{ClientSessionCache: config.ClientSessionCache, early: c.EarlyData}
+		config.ClientSessionCache = h.cache
 	}
 	h.conn = tls.QUICClient(&tls.QUICConfig{TLSConfig: config, EnableSessionEvents: true})
 	h.conn.SetTransportParameters(c.Params)
@@ -303,6 +306,7 @@ func (h *Handshake) handle(e tls.QUICEvent) error {
 		return h.store(e.SessionState)
 	case tls.QUICRejectedEarlyData:
 		h.earlyRejected = true
+		h.forget()
 		h.events = append(h.events, Event{Kind: EventEarlyRejected})
 	case tls.QUICHandshakeDone:
 		if err := VerifyState(h.conn.ConnectionState()); err != nil {
@@ -319,6 +323,7 @@ func (h *Handshake) setKeys(kind EventKind, level Level, e tls.QUICEvent) error 
 	if err != nil {
 		return err
 	}
+	h.handshakeKeys = h.handshakeKeys || level == LevelHandshake
 	if level == LevelEarly {
 		h.earlyKeys = true
 		if h.client {

@@ -40,8 +40,21 @@ func (h *Handshake) resume(s *tls.SessionState) {
 
 // store keeps a session that the server has offered.
 func (h *Handshake) store(s *tls.SessionState) error {
+	if h.conn.ConnectionState().HelloRetryRequest {
+		s.EarlyData = false // see forget
+	}
 	s.Extra = append(s.Extra, append([]byte(extraPeer), h.peerParams...))
 	return h.conn.StoreSession(s)
+}
+
+// forget drops the session with which 0-RTT was offered to a server that has answered
+// by a HelloRetryRequest. Up to Go 1.26 at least, crypto/tls makes the binders of the
+// second ClientHello before it takes early_data out of it, and so no server that knows
+// the ticket accepts it. The handshake is lost, but not the ones after it too.
+func (h *Handshake) forget() {
+	if h.cache != nil && !h.handshakeKeys { // a ServerHello would have given them
+		h.cache.Put(h.cache.key, nil)
+	}
 }
 
 // An earlyCache gives out sessions for 0-RTT only if that was asked for and can be
@@ -50,9 +63,11 @@ func (h *Handshake) store(s *tls.SessionState) error {
 type earlyCache struct {
 	tls.ClientSessionCache
 	early bool
+	key   string // of the last Get
 }
 
 func (c *earlyCache) Get(key string) (*tls.ClientSessionState, bool) {
+	c.key = key
 	cs, ok := c.ClientSessionCache.Get(key)
 	if !ok || cs == nil {
 		return cs, ok
