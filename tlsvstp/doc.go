@@ -10,6 +10,11 @@
 //	server := &tls.Config{Certificates: []tls.Certificate{dev.Certificate}}
 //	client := &tls.Config{RootCAs: dev.Pool}
 //
+// On datagrams TLS has no records: it makes keys, and vstp seals its own packets with
+// them (PROTOCOL §8.4 to §8.9). [Handshake] runs crypto/tls for that, [Keys] are those
+// of one direction and level, and [Protection] is what an association of package
+// reliable needs. The root package uses them by itself too.
+//
 // # Guarantees
 //
 // A connection that passes VerifyState runs TLS 1.3 or later and both sides have
@@ -24,6 +29,11 @@
 // not once for a connection, if sessions are to be resumed: tickets for the
 // configurations it returns are made with the keys set on them by
 // SetSessionTicketKeys or, where there are none, with those of the derived one.
+//
+// A client that offers 0-RTT to a server that has come to want another key exchange
+// than before (a HelloRetryRequest) fails, once: crypto/tls of Go 1.26 sends binders
+// that are wrong then. The session is dropped from the cache, so that the next attempt
+// succeeds.
 //
 // # Security
 //
