@@ -298,6 +298,7 @@ type Stats struct {
 	PacingRate       float64       // bytes per second
 	Bandwidth        float64       // estimated, bytes per second; 0 if unknown
 	MTU              int           // payload of a full datagram
+	PathChanges      uint64        // how often the peer's address, or the own one, has changed
 	Controller       string        // name and state of the congestion controller
 }
 

@@ -75,8 +75,8 @@ type Endpoint struct {
 }
 
 type endpointCounters struct {
-	datagramsIn, bytesIn, datagramsOut, bytesOut, sendErrors                     atomic.Uint64
-	malformed, unknownID, resets, overloaded, refused, badCookies, dropped, lost atomic.Uint64
+	datagramsIn, bytesIn, datagramsOut, bytesOut, sendErrors                                  atomic.Uint64
+	malformed, unknownID, resets, overloaded, refused, badCookies, dropped, lost, pathChanges atomic.Uint64
 }
 
 // New begins to serve sock, which the endpoint owns from now on.
@@ -284,6 +284,7 @@ func (e *Endpoint) Stats() Stats {
 		BadCookies:        c.badCookies.Load(),
 		Dropped:           c.dropped.Load(),
 		Lost:              c.lost.Load(),
+		PathChanges:       c.pathChanges.Load(),
 	}
 }
 
@@ -291,7 +292,10 @@ func (e *Endpoint) Stats() Stats {
 const logEvery = 10 * time.Second
 
 // warn logs something that a peer has caused, seldom.
-func (e *Endpoint) warn(msg string, args ...any) {
+func (e *Endpoint) warn(msg string, args ...any) { e.note(slog.LevelWarn, msg, args...) }
+
+// note is warn with a level.
+func (e *Endpoint) note(level slog.Level, msg string, args ...any) {
 	if e.cfg.Logger == nil {
 		return
 	}
@@ -300,5 +304,5 @@ func (e *Endpoint) warn(msg string, args ...any) {
 	if last != 0 && now-last < int64(logEvery) || !e.noise.CompareAndSwap(last, now) {
 		return
 	}
-	e.cfg.Logger.LogAttrs(context.Background(), slog.LevelWarn, msg, slog.Group("", args...))
+	e.cfg.Logger.LogAttrs(context.Background(), level, msg, slog.Group("", args...))
 }

@@ -60,15 +60,17 @@ func (s *Session) flushSome(now time.Time, writes int) (all bool) {
 			break
 		}
 		s.asked = false
+		s.challenge(now)
 		b, size, n, more := s.fill(now, buf[:0])
 		if n == 0 {
 			break
 		}
 		s.stats.pktsOut += uint64(n)
 		s.stats.wireOut += uint64(len(b))
-		local := s.local
+		remote, local := s.remote, s.local
+		s.answerAside(b)
 		s.mu.Unlock()
-		err := s.ep.sock.Write(b, size, s.remote, local)
+		err := s.ep.sock.Write(b, size, remote, local)
 		s.ep.wrote(n, len(b), err)
 		now = time.Now()
 		s.mu.Lock()
@@ -183,7 +185,7 @@ func (s *Session) wakeup() time.Time {
 		return s.used // it is over: the timer looks whether it can be forgotten
 	}
 	t := s.eng.Timeout()
-	for _, end := range [...]time.Time{s.limit(), s.stillbornAt(), s.sealedAt()} {
+	for _, end := range [...]time.Time{s.limit(), s.stillbornAt(), s.sealedAt(), s.candidateAt()} {
 		if !end.IsZero() && (t.IsZero() || end.Before(t)) {
 			t = end
 		}

@@ -126,3 +126,12 @@ func settle(t *testing.T, es ...*Endpoint) {
 		e.mu.Unlock()
 	}
 }
+
+func mustAddr(t testing.TB, a net.Addr) udpio.Addr {
+	t.Helper()
+	u, err := udpio.AddrOf(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}

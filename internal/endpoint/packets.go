@@ -109,10 +109,10 @@ func (e *Endpoint) ReceiveMessage(ctx context.Context) (*session.Message, net.Ad
 			in.last = false
 			s := in.pop()
 			e.mu.Unlock()
-			m := s.receiveShared()
+			m, from := s.receiveShared()
 			e.mu.Lock()
 			if m != nil {
-				return m, s.remote.NetAddr(), nil
+				return m, from.NetAddr(), nil
 			}
 			continue
 		case e.failed != nil:
@@ -124,12 +124,14 @@ func (e *Endpoint) ReceiveMessage(ctx context.Context) (*session.Message, net.Ad
 	}
 }
 
-// receiveShared takes one message, and gives up the turn of s.
-func (s *Session) receiveShared() *session.Message {
+// receiveShared takes one message, and gives up the turn of s. It returns the address
+// of the peer, too.
+func (s *Session) receiveShared() (*session.Message, udpio.Addr) {
 	s.mu.Lock()
+	from := s.remote
 	if s.eng == nil {
 		s.mu.Unlock()
-		return nil
+		return nil, from
 	}
 	now := time.Now()
 	m := s.takeMessage(now)
@@ -142,7 +144,7 @@ func (s *Session) receiveShared() *session.Message {
 	if gone {
 		s.ep.remove(s)
 	}
-	return m
+	return m, from
 }
 
 // SendMessage sends a message to an address: over the association for messages that

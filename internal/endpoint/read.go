@@ -144,10 +144,10 @@ func (r *reader) association(id reliable.ConnID, b []byte, p *udpio.Packet) {
 		r.cur = s
 	}
 	switch {
+	case s.eng != nil:
+		s.receiveFrom(r.now, b, p)
 	case s.remote.AddrPort != p.Addr.AddrPort: // trap U9
 		r.e.stats.dropped.Add(1)
-	case s.eng != nil:
-		s.receive(r.now, b)
 	case s.dial != nil && len(s.dial.early) < maxEarly:
 		s.dial.early = append(s.dial.early, append([]byte(nil), b...))
 	default:

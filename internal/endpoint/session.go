@@ -25,12 +25,13 @@ import (
 type Session struct {
 	ep     *Endpoint
 	id     reliable.ConnID // by which the endpoint finds it
-	remote udpio.Addr
+	remote udpio.Addr      // see setRemote
 	client bool
 	stream bool // has a byte stream
 	shared bool // its messages are those of Endpoint.SendMessage and ReceiveMessage
 
 	mu      sync.Mutex
+	cand    *candidate      // for remote; nil is none
 	local   udpio.Local     // where the peer reaches us; zero: for the routes to say
 	reached netip.Addr      // where WELCOME came; of a client
 	eng     *reliable.Assoc // nil until there are keys, or WELCOME
@@ -93,6 +94,7 @@ type counters struct {
 	pktsOut, pktsIn   uint64
 	msgsOut, msgsIn   uint64
 	sendErrors        uint64
+	pathChanges       uint64
 }
 
 func newSession(e *Endpoint, remote udpio.Addr, local udpio.Local) *Session {
@@ -130,9 +132,6 @@ func (s *Session) LocalAddr() net.Addr {
 	local = local.Unmap()
 	return &net.UDPAddr{IP: local.AsSlice(), Port: u.Port, Zone: local.Zone()}
 }
-
-// RemoteAddr returns the peer's address.
-func (s *Session) RemoteAddr() net.Addr { return s.remote.NetAddr() }
 
 // NetConn returns nil: there is no connection below.
 func (s *Session) NetConn() net.Conn { return nil }
@@ -222,10 +221,10 @@ func (s *Session) wakeAll() {
 }
 
 // receive gives the engine a datagram. Session.mu is held.
-func (s *Session) receive(now time.Time, b []byte) {
+func (s *Session) receive(now time.Time, b []byte) reliable.Received {
 	s.stats.pktsIn++
 	s.stats.wireIn += uint64(len(b))
-	s.eng.Receive(now, b)
+	return s.eng.Receive(now, b)
 }
 
 // events works through what the engine has to say. Session.mu is held.
@@ -263,6 +262,8 @@ func (s *Session) events() {
 			s.control()
 		case reliable.EventHandshakeDone:
 			s.handshakeDone()
+		case reliable.EventPathResponse:
+			s.pathResponse(time.Now(), ev.Data)
 		case reliable.EventClosed:
 			s.engineEnded()
 		}
@@ -361,6 +362,7 @@ func (s *Session) Stats() session.Stats {
 		FramesReceived:   c.pktsIn,
 		MessagesSent:     c.msgsOut,
 		MessagesReceived: c.msgsIn,
+		PathChanges:      c.pathChanges,
 	}
 	if s.eng == nil {
 		return st

@@ -23,4 +23,6 @@ type Stats struct {
 	BadCookies uint64 // HELLOs with a cookie that is not ours or too old
 	Dropped    uint64 // messages and packets that came, and for which there was no room
 	Lost       uint64 // messages that nobody waits for and that could not be sent, or were to be repaired: the peer has gone
+
+	PathChanges uint64 // of clients that have changed their address
 }

@@ -48,5 +48,6 @@ type Stats struct {
 	PacingRate       float64 // bytes per second
 	Bandwidth        float64 // estimated, bytes per second
 	MTU              int     // size of a full datagram
+	PathChanges      uint64  // how often the peer's address, or the own one, has changed
 	Controller       string  // name and state of the congestion controller
 }
