@@ -44,9 +44,9 @@ func (r *roamer) move(t *testing.T, sameHost bool) {
 	}
 }
 
-// exchange sends want both ways, and what each gives is called meanwhile until it says
+// bothWays sends want both ways, and what each gives is called meanwhile until it says
 // that it is done; then both ends are closed.
-func exchange(t *testing.T, c, s *Session, want []byte, each func() bool) {
+func bothWays(t *testing.T, c, s *Session, want []byte, each func() bool) {
 	t.Helper()
 	var wg sync.WaitGroup
 	stop := make(chan struct{})
@@ -92,16 +92,20 @@ func exchange(t *testing.T, c, s *Session, want []byte, each func() bool) {
 // a transfer. PROTOCOL §7.13; trap S10.
 func TestMove(t *testing.T) {
 	for name, path := range lossy {
-		for _, sameHost := range []bool{true, false} {
-			t.Run(fmt.Sprint(name, " same host ", sameHost), func(t *testing.T) {
+		for i := range 4 {
+			sameHost, sealed := i%2 == 0, i/2 == 0
+			t.Run(fmt.Sprintf("%s/same host %v/TLS %v", name, sameHost, sealed), func(t *testing.T) {
 				simnet.Run(t, 1, func(t *testing.T, seed uint64) {
 					cfg := testConfig()
+					if sealed {
+						cfg = sealedConfig()
+					}
 					cfg.Linger, cfg.HandshakeTimeout = time.Minute, time.Minute
 					path.Rate, path.Queue = 1<<18, 1<<18
 					r := newRoamer(t, seed, path, cfg, cfg)
 					c, s := connect(t, r.a, r.b)
 					n := 0
-					exchange(t, c, s, pattern(100000), func() bool {
+					bothWays(t, c, s, pattern(100000), func() bool {
 						time.Sleep(2 * time.Second)
 						r.move(t, sameHost)
 						time.Sleep(2 * time.Second)
@@ -140,10 +144,13 @@ func (r *roamer) at() string {
 func TestMoveOften(t *testing.T) {
 	simnet.Run(t, 2, func(t *testing.T, seed uint64) {
 		cfg := testConfig()
+		if seed == 2 {
+			cfg = sealedConfig()
+		}
 		cfg.Linger = time.Minute
 		r := newRoamer(t, seed, simnet.Path{Delay: 10 * time.Millisecond, Loss: 0.05, Rate: 1 << 20, Queue: 1 << 15}, cfg, cfg)
 		c, s := connect(t, r.a, r.b)
-		exchange(t, c, s, pattern(30000), func() bool {
+		bothWays(t, c, s, pattern(30000), func() bool {
 			time.Sleep(100 * time.Millisecond)
 			r.move(t, r.moves%2 == 0)
 			return r.moves < 100
@@ -389,7 +396,7 @@ func TestCopies(t *testing.T) {
 			})
 			start := time.Now()
 			rounds := 0
-			exchange(t, c, s, pattern(1<<20), func() bool { rounds++; return rounds < 2 })
+			bothWays(t, c, s, pattern(1<<20), func() bool { rounds++; return rounds < 2 })
 			took[i] = time.Since(start)
 			r.net.Observe(nil)
 			m.check(t)
@@ -490,7 +497,7 @@ func TestRemoteAddrRace(t *testing.T) {
 				}
 			})
 		}
-		exchange(t, c, s, pattern(1000), func() bool {
+		bothWays(t, c, s, pattern(1000), func() bool {
 			time.Sleep(30 * time.Millisecond)
 			r.move(t, r.moves%2 == 0)
 			return r.moves < 20
