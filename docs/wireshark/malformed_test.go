@@ -292,6 +292,14 @@ func TestMalformed(t *testing.T) {
 				chunks[0] %= 0x2a
 				b = withCRC(t, chunks...)
 			}
+			if i%10 == 3 {
+				typ := []framing.Type{framing.TypeHello, framing.TypeWelcome, framing.TypeData}[i/10%3]
+				key := []string{framing.KeyPacket, framing.KeySourceID}[i/30%2]
+				b = sealedPacket(typ, key, framing.FlagSealed|framing.FlagPhase, i%50)
+				if i%20 == 3 {
+					b = mutated(r, b)
+				}
+			}
 			c.datagram(toServer, uint16(20000+i), defaultPort, b)
 			c.datagram(toClient, uint16(20000+i), defaultPort, g.bytes)
 		}

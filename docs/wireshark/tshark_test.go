@@ -155,7 +155,7 @@ func shown(t *testing.T, n *node) string {
 			fmt.Fprintf(&b, " [%s]", h.Text)
 		}
 	}
-	for _, name := range []string{"vstp.payload", "vstp.payload.compressed", "vstp.part", "vstp.text"} {
+	for _, name := range []string{"vstp.payload", "vstp.payload.compressed", "vstp.part", "vstp.text", "vstp.sealed"} {
 		if p := n.child(name); p.Value != "" {
 			raw, err := hex.DecodeString(p.Value)
 			require.NoError(t, err)
@@ -223,7 +223,7 @@ func expected(f framing.Frame, trailer, datagram, crate bool) string {
 			fmt.Fprintf(&b, " [%s = %s]", k, v)
 		} else {
 			fmt.Fprintf(&b, " [%s]", reservedText(f, k[0], v))
-			isPacket = isPacket || first && f.Type == framing.TypeData && k[0] == 1 && datagram
+			isPacket = isPacket || first && f.Type == framing.TypeData && k[0] == 1 && datagram && !f.Flags.Has(framing.FlagSealed)
 		}
 		first = false
 	}
@@ -253,6 +253,7 @@ func expected(f framing.Frame, trailer, datagram, crate bool) string {
 }
 
 var reservedNames = map[byte]string{
+	0x07: "reset token", 0x1f: "crypto",
 	0x01: "packet", 0x02: "message", 0x03: "cancel", 0x04: "code", 0x05: "close", 0x06: "ping",
 	0x10: "versions", 0x11: "session id", 0x12: "max frame", 0x13: "max message", 0x14: "checksum",
 	0x15: "compress", 0x16: "idle", 0x17: "cookie", 0x18: "source id", 0x19: "part", 0x1a: "max datagram",
@@ -261,6 +262,9 @@ var reservedNames = map[byte]string{
 
 func reservedText(f framing.Frame, key byte, v []byte) string {
 	s := ""
+	if len(v) == 12 && f.Flags.Has(framing.FlagSealed) {
+		return fmt.Sprintf("%s = %x masked %x", reservedNames[key], v[:8], v[8:])
+	}
 	switch key {
 	case 0x01:
 		s = hex.EncodeToString(v[:8])
@@ -268,7 +272,7 @@ func reservedText(f framing.Frame, key byte, v []byte) string {
 			s += fmt.Sprintf(" %d", uint32(v[8])<<24|uint32(v[9])<<16|uint32(v[10])<<8|uint32(v[11]))
 		}
 	case 0x05:
-	case 0x06, 0x11, 0x17, 0x18:
+	case 0x06, 0x07, 0x11, 0x17, 0x18:
 		s = hex.EncodeToString(v)
 	case 0x14:
 		s = []string{"off", "on"}[v[0]]
@@ -324,13 +328,15 @@ func expectedDatagrams(t *testing.T, ds [][]byte) []string {
 
 // negotiated says whether a datagram is of the datagram profile. PROTOCOL §7.1
 func negotiated(f framing.Frame) bool {
+	sealed := f.Flags&^framing.FlagPhase == framing.FlagSealed && len(f.Header) == 15
 	for k, v := range f.Header.All() {
 		switch string(k) {
 		case framing.KeyPacket:
 			return f.Type == framing.TypeData && len(v) == 12 ||
+				(f.Type == framing.TypeHello || f.Type == framing.TypeWelcome) && len(v) == 12 && sealed ||
 				(f.Type == framing.TypeWelcome || f.Type == framing.TypeErr) && len(v) == 8
 		case framing.KeySourceID:
-			return f.Type == framing.TypeHello && len(v) == 8
+			return f.Type == framing.TypeHello && (len(v) == 8 || len(v) == 12 && sealed)
 		}
 		return false
 	}

@@ -13,10 +13,11 @@ local vstp = Proto("vstp", "VSTP")
 local TYPES = { "HELLO", "WELCOME", "DATA", "PING", "PONG", "BYE", "ACK", "ERR" }
 local HELLO, WELCOME, DATA, PING, PONG, BYE, ACK, ERR = 1, 2, 3, 4, 5, 6, 7, 8
 local REQ_ACK, CRC, FRAG, COMP = 0x01, 0x02, 0x10, 0x20
+local SEALED, PHASE = 0x40, 0x80 -- in datagrams, §8.4
 
 local CODES = { -- §5.8
   [0] = "none", "protocol", "version", "too large", "checksum", "header", "unexpected", "refused",
-  "timeout", "overload", "compression", "internal", "TLS", "unknown id", "aborted",
+  "timeout", "overload", "compression", "internal", "TLS", "unknown id", "aborted", "alert",
 }
 
 local CHUNKS = { -- §7.5, by the type without the bits that say what else is there
@@ -51,6 +52,8 @@ field("magic", "bytes", "Magic")
 field("version", "uint8", "Version")
 field("type", "uint8", "Type", base.DEC, TYPES)
 field("flags", "uint8", "Flags", base.HEX)
+field("flags.phase", "bool", "PHASE, masked", 8, nil, PHASE)
+field("flags.sealed", "bool", "SEALED", 8, nil, SEALED)
 field("flags.comp", "bool", "COMP", 8, nil, COMP)
 field("flags.frag", "bool", "FRAG", 8, nil, FRAG)
 field("flags.crc", "bool", "CRC", 8, nil, CRC)
@@ -60,6 +63,7 @@ field("pay_len", "uint32", "Payload length")
 field("profile", "uint8", "Profile", base.DEC, PROFILES)
 field("payload", "bytes", "Payload")
 field("payload.compressed", "bytes", "Compressed payload")
+field("sealed", "bytes", "Sealed")
 field("text", "string", "Text", base.UNICODE)
 field("crc", "uint32", "CRC", base.HEX)
 field("crc.status", "uint8", "CRC status", base.DEC, CRC_STATES)
@@ -81,6 +85,7 @@ field("frag_total", "uint8", "frag-total (crate)")
 -- Reserved keys, §3.
 field("connection_id", "bytes", "Connection id")
 field("packet_number32", "uint32", "Packet number, lowest 32 bits")
+field("packet_number_masked", "bytes", "Packet number, masked")
 field("packet_number", "uint64", "Packet number")
 field("message.id", "uint64", "Message id")
 field("message.total", "uint64", "Message total")
@@ -110,6 +115,12 @@ field("credit.max_messages", "uint64", "Credit: MaxMessages")
 field("ack_delay", "uint64", "Ack delay in microseconds")
 field("service", "uint8", "Service", base.DEC, { [0] = "messages only", "byte stream" })
 field("padding", "bytes", "Padding")
+field("reset_token", "bytes", "Reset token")
+field("crypto.offset", "uint64", "Offset in the Initial level of TLS")
+field("crypto.length", "uint64", "Length")
+field("crypto.initial_have", "uint64", "Initial level that has come")
+field("crypto.handshake_have", "uint64", "Handshake level that has come")
+field("crypto.data", "bytes", "Bytes of TLS, Initial level")
 
 -- Chunks, §7.5.
 field("chunk", "none", "Chunk")
@@ -236,7 +247,8 @@ end
 -- ---------------------------------------------------------------------------- reading
 
 local function has(flags, bit1) return math.floor(flags / bit1) % 2 == 1 end
-local function unknown_flags(flags) return flags >= 0x40 or math.floor(flags / 4) % 4 ~= 0 end -- §2.3
+-- unknown_flags is for all but sealed packets. §2.3
+local function unknown_flags(flags) return flags >= SEALED or math.floor(flags / 4) % 4 ~= 0 end
 
 -- text makes what came from the peer fit to be shown in a line.
 local function text(s)
@@ -395,15 +407,24 @@ local function one_byte(name, names)
   end
 end
 
+-- masked_number shows the number of a sealed packet, of which only the ends know more. §8.4
+local function masked_number(tree, range)
+  tree:add(f.packet_number_masked, range(8, 4))
+  return " masked " .. tostring(range(8, 4):bytes()):lower()
+end
+
 -- The reserved keys, §3: name; frames in which they mean something; whether they belong to
 -- datagrams only; a function that adds the value and returns it as text, and whether its
 -- form is right.
 local KEYS = {
-  ["\1"] = { name = "packet", types = { [DATA] = 1, [WELCOME] = 1, [ERR] = 1 }, datagram = true, show = function(tree, range, c)
+  ["\1"] = { name = "packet", types = { [HELLO] = 1, [DATA] = 1, [WELCOME] = 1, [ERR] = 1 }, datagram = true, show = function(tree, range, c)
     local n = range:len()
     if n < 8 then return "", false end
     tree:add(f.connection_id, range(0, 8))
     local s = tostring(range(0, 8):bytes()):lower()
+    if n == 12 and c.sealed then
+      return s .. masked_number(tree, range), true
+    end
     if n == 12 and c.type == DATA then
       tree:add(f.packet_number32, range(8, 4))
       c.pn32 = range(8, 4):uint()
@@ -425,6 +446,8 @@ local KEYS = {
     return "", range:len() == 0
   end },
   ["\6"] = { name = "ping", types = { [PING] = 1, [PONG] = 1 }, stream = true, show = bytes("ping", 0, 16) },
+  ["\7"] = { name = "reset token", types = { [ERR] = 1 }, datagram = true, show = bytes("reset_token", 16, 16) },
+  ["\8"] = { name = "confirm", types = {} }, -- inside TLS only, §8.6
   ["\16"] = { name = "versions", types = { [HELLO] = 1, [WELCOME] = 1 }, show = function(tree, range, c)
     local r, out = reader(c.tvb, range:offset(), range:offset() + range:len(), tree), {}
     while r.ok and r:left() > 0 do
@@ -448,7 +471,13 @@ local KEYS = {
   end },
   ["\22"] = { name = "idle", types = { [HELLO] = 1, [WELCOME] = 1 }, show = varints("idle") },
   ["\23"] = { name = "cookie", types = { [HELLO] = 1, [WELCOME] = 1 }, datagram = true, show = bytes("cookie", 1, 64) },
-  ["\24"] = { name = "source id", types = { [HELLO] = 1, [WELCOME] = 1 }, datagram = true, show = bytes("source_id", 8, 8) },
+  ["\24"] = { name = "source id", types = { [HELLO] = 1, [WELCOME] = 1 }, datagram = true, show = function(tree, range, c)
+    if range:len() == 12 and c.sealed then
+      tree:add(f.source_id, range(0, 8))
+      return tostring(range(0, 8):bytes()):lower() .. masked_number(tree, range), true
+    end
+    return bytes("source_id", 8, 8)(tree, range, c)
+  end },
   ["\25"] = { name = "part", types = { [HELLO] = 1, [WELCOME] = 1 }, datagram = true, show = varints("part.total", "part.offset") },
   ["\26"] = { name = "max datagram", types = { [HELLO] = 1, [WELCOME] = 1 }, datagram = true, show = varints("max_datagram") },
   ["\27"] = { name = "credit", types = { [HELLO] = 1, [WELCOME] = 1 }, datagram = true,
@@ -459,7 +488,25 @@ local KEYS = {
     add_bytes(tree, f.padding, range)
     return range:len() .. " bytes", true
   end },
+  ["\31"] = { name = "crypto", types = { [HELLO] = 1, [WELCOME] = 1 }, datagram = true, show = function(tree, range, c)
+    c.crypto = true
+    local two = varints("crypto.offset", "crypto.length")
+    local four = varints("crypto.offset", "crypto.length", "crypto.initial_have", "crypto.handshake_have")
+    local r, n = reader(c.tvb, range:offset(), range:offset() + range:len()), 0
+    while r.ok and r:left() > 0 do
+      r:varint()
+      n = n + 1
+    end
+    if n > 2 and c.type == HELLO then return four(tree, range, c) end
+    return two(tree, range, c)
+  end },
 }
+
+-- in_front says whether the i-th field can be crypto, which means nothing elsewhere. §8.5
+local function in_front(list, i, c)
+  local before = i > 1 and list[i - 1].raw
+  return not c["part.total"] and (before == "\24" and i <= 3 or before == "\23" and i == 3 and c.type == HELLO)
+end
 
 local function add_meta(tree, fl)
   local k, v, raw = text(string_of(fl.key)), string_of(fl.value), raw_of(fl.value)
@@ -503,7 +550,8 @@ local function add_fields(tree, list, c)
       local t = add_meta(tree, fl)
       if c.profile ~= NEGOTIATED then add_crate(t, fl, c) end
     elseif not k or not k.types[c.type] or (k.datagram and not c.datagram) or (k.stream and c.datagram)
-        or (c.type == DATA and i > 1) then
+        or (c.type == DATA and i > 1) or (fl.raw == "\1" and c.type == HELLO and not c.sealed)
+        or (fl.raw == "\31" and not in_front(list, i, c)) then
       local t = tree:add(f.reserved, fl.all)
       t:set_text("Reserved key " .. tostring(fl.key:bytes()) .. (k and " (" .. k.name .. ")" or "") .. ", ignored here")
       t:add(f["reserved.key"], fl.key)
@@ -513,6 +561,7 @@ local function add_fields(tree, list, c)
       t:add(f["reserved.key"], fl.key)
       local s, ok = k.show(t, fl.value, c)
       t:set_text(k.name .. (s ~= "" and " = " .. text(s) or ""))
+      if c.crypto and i < #list then c.behind_crypto = true end
       if not ok then expert_at(t, e.malformed, "Value of " .. k.name .. " does not have its form (§3)") end
       if seen[fl.raw] then expert_at(t, e.rule, k.name .. " occurs twice (§3)") end
       seen[fl.raw] = true
@@ -845,7 +894,9 @@ local function flag_names(flags)
   if has(flags, CRC) then s[#s + 1] = "CRC" end
   if has(flags, FRAG) then s[#s + 1] = "FRAG" end
   if has(flags, COMP) then s[#s + 1] = "COMP" end
-  local rest = flags - (has(flags, 1) and 1 or 0) - (has(flags, 2) and 2 or 0) - (has(flags, 16) and 16 or 0) - (has(flags, 32) and 32 or 0)
+  if has(flags, SEALED) then s[#s + 1] = "SEALED" end
+  if has(flags, PHASE) then s[#s + 1] = "PHASE" end
+  local rest = math.floor(flags / 4) % 4 * 4
   if rest > 0 then s[#s + 1] = string.format("0x%02x", rest) end
   return #s > 0 and table.concat(s, ", ") or "none"
 end
@@ -874,6 +925,23 @@ local function add_crc(t, c, stop)
     end
   end
   t:add(f["crc.status"], item and c.tvb(at, 4) or c.tvb(c.off, 0), status):set_generated()
+end
+
+-- crypto_info says what a HELLO or WELCOME is that has bytes of TLS, and complains. §8.5
+local function crypto_info(t, c, name)
+  local off, len = c["crypto.offset"], c["crypto.length"]
+  if c.cookie then name = name .. " with cookie" end
+  if not off or not len then return name .. " crypto" end
+  local s = string.format("%s crypto off=%s len=%s", name, num(off), num(len))
+  if c["crypto.handshake_have"] then
+    s = s .. string.format(" has=%s,%s", num(c["crypto.initial_have"]), num(c["crypto.handshake_have"]))
+  end
+  if len > c.pay then expert_at(t, e.malformed, "Crypto goes beyond the payload (§8.5)") end
+  if c.type == HELLO and c.body + c.trailer < 1200 then
+    expert_at(t, e.rule, "A HELLO with crypto of less than 1,200 bytes (§8.5)")
+  end
+  if c.behind_crypto then expert_at(t, e.rule, "Fields behind crypto (§8.5)") end
+  return s
 end
 
 -- stream_info says in short what a frame is that is no packet, and complains about flags.
@@ -931,6 +999,7 @@ local function stream_info(t, c)
     if c["part.total"] then
       return name .. string.format(" part off=%s of %s", num(c["part.offset"] or 0), num(c["part.total"]))
     end
+    if c.crypto then return crypto_info(t, c, name) end
     if c.pay > 0 then expert_at(t, e.rule, name .. " with a payload (§4)") end
     if c.cookie and c.type == WELCOME then return "WELCOME retry" end
   end
@@ -997,6 +1066,18 @@ local function full_number(c, pinfo, id)
   return numbers[pinfo.number] or c.pn32
 end
 
+-- sealed shows a packet whose chunks are encrypted, and returns its line. §8.4
+local function sealed(t, c, payload)
+  local n = payload and payload:len() or 0
+  if payload then t:add(f.sealed, payload):set_text(string.format("Sealed (%d bytes)", n)) end
+  if c.flags % PHASE ~= SEALED then expert_at(t, e.rule, "A sealed packet with other flags than SEALED and PHASE (§8.4)") end
+  if c.hdr ~= 15 then expert_at(t, e.rule, "The first field is the only field of a packet (§7.1)") end
+  if c.pay < 17 then expert_at(t, e.rule, "A sealed packet without a chunk and a tag of 16 bytes (§8.4)") end
+  local id = tostring(c.tvb(c.off + 14, 8):bytes()):lower()
+  local of = c.early and " 0-RTT source=" or " cid="
+  return string.format("%s%s%s sealed (%s bytes)", TYPES[c.type], of, id, num(c.pay))
+end
+
 -- frame shows the frame c, all of it or what was captured, and returns its line.
 local function frame(c, pinfo, tree)
   local tvb, off = c.tvb, c.off
@@ -1014,7 +1095,7 @@ local function frame(c, pinfo, tree)
     ft:append_text(", all taken for clear (§6.4)")
     c.flags = 0
   end
-  for _, n in ipairs({ "comp", "frag", "crc", "req_ack" }) do ft:add(f["flags." .. n], tvb(off + 4, 1)) end
+  for _, n in ipairs({ "phase", "sealed", "comp", "frag", "crc", "req_ack" }) do ft:add(f["flags." .. n], tvb(off + 4, 1)) end
   t:add_le(f.hdr_len, tvb(off + 5, 2))
   t:add(f.pay_len, tvb(off + 7, 4))
   t:add(f.profile, tvb(off, 0), c.profile):set_generated()
@@ -1026,7 +1107,10 @@ local function frame(c, pinfo, tree)
   local payload = pstop > hstop and tvb(hstop, pstop - hstop) or nil
 
   local line
-  if c.packet then
+  if c.sealed then
+    line = sealed(t, c, payload)
+    add_crc(t, c, stop)
+  elseif c.packet then
     local pt = t
     if payload then pt = t:add(f.payload, payload) end
     add_crc(t, c, stop)
@@ -1048,7 +1132,12 @@ local function frame(c, pinfo, tree)
     elseif payload and c["part.total"] then
       t:add(f.part, payload)
     elseif payload then
-      t:add(f.payload, payload)
+      local pt, len = t:add(f.payload, payload), c["crypto.length"]
+      if c.crypto and len then
+        len = math.min(len, payload:len())
+        add_bytes(pt, f["crypto.data"], payload(0, len))
+        add_bytes(pt, f.padding, len < payload:len() and payload(len))
+      end
     end
     add_crc(t, c, stop)
     line = stream_info(t, c)
@@ -1229,10 +1318,18 @@ end
 -- ---------------------------------------------------------------------------- datagrams
 
 -- kind finds what a datagram is, §7.1: whether it is of the datagram profile, and whether
--- it is a packet of an association.
+-- it is a packet of an association. It notes whether that is sealed.
 local function kind(c)
   local key, n = first_key(c)
-  if key == "\1" and n == 12 and c.type == DATA then return true, true end
+  if key == "\1" and n == 12 and c.type == DATA then
+    c.sealed = has(c.flags, SEALED)
+    return true, true
+  end
+  if n == 12 and c.hdr == 15 and c.flags % PHASE == SEALED
+      and (key == "\1" and (c.type == HELLO or c.type == WELCOME) or key == "\24" and c.type == HELLO) then
+    c.sealed, c.early = true, key == "\24"
+    return true, true
+  end
   if key == "\1" and n == 8 and (c.type == WELCOME or c.type == ERR) then return true, false end
   if key == "\24" and n == 8 and c.type == HELLO then return true, false end
   return false, false
