@@ -169,6 +169,8 @@ func TestKeyUpdate(t *testing.T) {
 		a.wantOpen(q)
 		require.True(t, a.Updated())
 		require.False(t, a.Updated())
+		a.Acked(1)
+		require.False(t, a.acked, "1 was of the phase before")
 		a.Acked(2)
 		require.False(t, a.Update(), "the keys before are still there")
 		a.wantOpen(late)
@@ -274,11 +276,21 @@ func TestKeyUpdateOrder(t *testing.T) {
 	t.Run("own update, not followed yet", func(t *testing.T) {
 		a, w0, w1, seal := setup()
 		require.True(t, a.Update())
+		a.wantDrop(seal(w1, phaseBit, 9))
 		a.wantOpen(seal(w0, 0, 70))
 		a.wantDrop(seal(w1, phaseBit, 69))
 		a.wantDrop(seal(w1.Next(), 0, 80))
 		a.wantOpen(seal(w1, phaseBit, 71))
 		require.True(t, a.Updated())
+	})
+	t.Run("update with the first packet", func(t *testing.T) {
+		// Nothing of the phase before can have been acknowledged.
+		a, b := newSides(t, suites[0])
+		a.send()
+		p := packet([]byte("chunks 0"), 0)
+		p[flagsOffset] |= phaseBit
+		a.wantDrop(b.nextWrite.SealPacket(p, 0, 0))
+		a.wantOpen(b.send())
 	})
 	t.Run("two updates at once", func(t *testing.T) {
 		// The second one cannot be allowed: nothing of the first phase was acknowledged.
@@ -493,4 +505,23 @@ func TestProtectionAllocs(t *testing.T) {
 		}
 		pn++
 	}))
+}
+
+// What comes from the network never panics, and never opens.
+func FuzzProtectionOpen(f *testing.F) {
+	a, _ := newSides(f, suites[0])
+	p := a.send()
+	f.Add(p, uint64(0))
+	f.Add(p[:HeaderLen+tagLen-1], uint64(maxNumber))
+	f.Add(packet(make([]byte, 40), 1<<31), uint64(1<<62))
+	f.Fuzz(func(t *testing.T, b []byte, next uint64) {
+		for _, id := range suites {
+			_, s := newSides(t, id)
+			s.SetEarlyRead(testKeys(t, id, 3))
+			pn, _, ok := s.Open(bytes.Clone(b), next)
+			if ok && (id != suites[0] || pn != 0) {
+				t.Fatalf("packet %d opens", pn)
+			}
+		}
+	})
 }
