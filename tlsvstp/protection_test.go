@@ -287,9 +287,9 @@ func TestKeyUpdateOrder(t *testing.T) {
 		// Nothing of the phase before can have been acknowledged.
 		a, b := newSides(t, suites[0])
 		a.send()
-		p := packet([]byte("chunks 0"), 0)
+		p := packet([]byte("chunks 5"), 5)
 		p[flagsOffset] |= phaseBit
-		a.wantDrop(b.nextWrite.SealPacket(p, 0, 0))
+		a.wantDrop(b.nextWrite.SealPacket(p, 0, 5))
 		a.wantOpen(b.send())
 	})
 	t.Run("two updates at once", func(t *testing.T) {
