@@ -406,6 +406,15 @@ func datagramVectors(t *testing.T) []datagramVector {
 		}
 	}
 	refused("refusal", 9, "come back later", varints(framing.KeyCode, 9), field("retry-after", "30"))
+	client("WELCOME with crypto, which was not asked for", "8.5", list(retry, handshake.AppendCryptoWelcome(nil, &handshake.CryptoFrame{SourceID: serverID, ClientID: clientID, Data: tlsBytes}), accept), "again", "ignored", "done")
+	tls := handshake.CryptoFrame{SourceID: clientID, Data: tlsBytes}
+	without := handshake.AppendCryptoHello(nil, &tls)
+	tls.Cookie = hexBytes(cookie.Value)
+	if v := serve("HELLO with crypto, to a server without TLS", "8.5", list(without, handshake.AppendCryptoHello(nil, &tls)), "retry", "error"); v.Steps[1].Code != 12 {
+		t.Error(v.Steps)
+	}
+	tls.Cookie, tls.Offset = nil, 1000
+	serve("HELLO with crypto that is not the first one, without a cookie", "8.5", list(handshake.AppendCryptoHello(nil, &tls)), "ignored")
 	refused("refusal without a code", 0, "")
 	client("a refusal of another client", "7.4", list(raw(framing.TypeErr, crc, block(t, fields{server, varints(framing.KeyCode, 9)}), nil, true)), "ignored")
 	client("a refusal without the CRC flag", "7.4", list(raw(framing.TypeErr, 0, block(t, fields{toClient, varints(framing.KeyCode, 9)}), nil, true)), "ignored")
@@ -420,7 +429,8 @@ type kindVector struct {
 	ID     hexBytes `json:"id,omitempty"`
 	Number *uint32  `json:"number,omitempty"` // packet: its lowest 32 bits
 	// ERR: the id is one that the peer does not know any more.
-	UnknownID bool `json:"unknown_id,omitempty"`
+	UnknownID  bool     `json:"unknown_id,omitempty"`
+	ResetToken hexBytes `json:"reset_token,omitempty"` // of that ERR
 }
 
 func (v *kindVector) route() {
@@ -429,11 +439,15 @@ func (v *kindVector) route() {
 	switch kind {
 	case handshake.KindNone, handshake.KindCrate:
 		return
-	case handshake.KindPacket:
+	case handshake.KindPacket, handshake.KindSealedHello, handshake.KindSealedWelcome, handshake.KindEarly:
 		v.Number = &number
 	}
 	v.ID = id[:]
-	_, _, _, v.UnknownID = handshake.ParseUnknownID(v.Bytes)
+	var token [handshake.ResetTokenLen]byte
+	var hasToken bool
+	if _, token, hasToken, v.UnknownID = handshake.ParseUnknownID(v.Bytes); hasToken {
+		v.ResetToken = token[:]
+	}
 }
 
 func kindVectors(t *testing.T) []kindVector {
@@ -467,6 +481,26 @@ func kindVectors(t *testing.T) []kindVector {
 	add("unknown id, the code in front", of(framing.TypeErr, code, toServer), "crate")
 	add("unknown id with a wrong CRC: does not count", flip(handshake.AppendUnknownID(nil, serverID), 29), "ERR")
 	add("unknown id, code cut off: does not count", of(framing.TypeErr, toServer, field(framing.KeyCode, "\x40")), "ERR")
+	add("reset", handshake.AppendReset(nil, serverID, resetToken), "ERR")
+	add("reset, the token too short: counts as none", of(framing.TypeErr, toServer, code, field(framing.KeyResetToken, "123456789012345")), "ERR")
+	early := field(framing.KeySourceID, string(clientID[:])+"\x01\x02\x03\x04")
+	sealed := func(typ framing.Type, flags framing.Flags, fs ...framing.Field) []byte {
+		return raw(typ, flags, block(t, fs), make([]byte, 20), flags.Has(crc))
+	}
+	const seal, phase = framing.FlagSealed, framing.FlagPhase
+	add("sealed packet", sealed(framing.TypeData, seal, packet), "packet")
+	add("sealed packet, PHASE set by the mask", sealed(framing.TypeData, seal|phase, packet), "packet")
+	add("handshake packet of a client", sealed(framing.TypeHello, seal, packet), "sealed HELLO")
+	add("handshake packet of a server, PHASE set by the mask", sealed(framing.TypeWelcome, seal|phase, packet), "sealed WELCOME")
+	add("0-RTT packet", sealed(framing.TypeHello, seal, early), "0-RTT packet")
+	add("handshake packet without SEALED", sealed(framing.TypeHello, 0, packet), "crate")
+	add("handshake packet with PHASE alone", sealed(framing.TypeHello, phase, packet), "crate")
+	add("handshake packet with CRC", sealed(framing.TypeWelcome, seal|crc, packet), "crate")
+	add("handshake packet with another field", sealed(framing.TypeWelcome, seal, packet, one), "crate")
+	add("0-RTT packet of a server", sealed(framing.TypeWelcome, seal, early), "crate")
+	add("0-RTT packet as DATA", sealed(framing.TypeData, seal, early), "crate")
+	add("HELLO with crypto", handshake.AppendCryptoHello(nil, &handshake.CryptoFrame{SourceID: clientID, Data: tlsBytes}), "HELLO")
+	add("WELCOME with crypto", handshake.AppendCryptoWelcome(nil, &handshake.CryptoFrame{SourceID: serverID, ClientID: clientID, Data: tlsBytes}), "WELCOME")
 	add("HELLO of the crate", raw(framing.TypeHello, 0, nil, nil, true), "crate")
 	add("DATA of the crate", raw(framing.TypeData, 0, nil, []byte("hello"), true), "crate")
 	add("type 9", raw(9, crc, nil, nil, true), "none")
