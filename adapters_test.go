@@ -28,6 +28,7 @@ var transports = []transport{
 	{name: "unix", network: "unix"},
 	{name: "tcp+TLS", network: "tcp", tls: true},
 	{name: "rudp", network: "rudp"},
+	{name: "rudp+TLS", network: "rudp", tls: true},
 }
 
 // configs returns the configurations of both sides.

@@ -93,12 +93,30 @@ func (c CongestionControl) String() string {
 // it may be used by any number of connections and listeners. This package never
 // writes to it.
 type Config struct {
-	// TLS, if not nil, puts TLS 1.3 around everything. On datagrams there is none
-	// yet: a TLS that is not nil is an error there, never ignored. The ALPN protocol
-	// "vstp/1" is added where it is missing, and a MinVersion below 1.3 is
+	// TLS, if not nil, protects everything with TLS 1.3, on every network: streams
+	// run inside it, and datagrams are sealed with its keys, as those of QUIC are
+	// (PROTOCOL §8). Peers without TLS are refused, those of the crate too. The ALPN
+	// protocol "vstp/1" is added where it is missing, and a MinVersion below 1.3 is
 	// raised. A client whose Config has no ServerName takes the host it dials. A
-	// server needs a certificate, as in crypto/tls.
+	// server needs a certificate, as in crypto/tls; a PacketConn without one can only
+	// begin.
 	TLS *tls.Config
+
+	// EarlyData permits 0-RTT on datagrams with TLS, if both sides say so: a client
+	// that has a session from before (TLS.ClientSessionCache) is connected at once, and
+	// what it writes reaches the server without a round trip. Such data can be
+	// recorded and SENT AGAIN BY ANYONE, any number of times if the server's tickets
+	// are good at several machines: a server must treat requests in it as it would
+	// treat a repeated GET, and nothing else. ConnectionState.EarlyData tells. See
+	// docs/SECURITY.md.
+	EarlyData bool
+
+	// StatelessResetKey is a secret with which a socket proves, after the process was
+	// started anew, that it does not know an association with TLS any more, so that
+	// the peer ends it at once and not after its IdleTimeout. If nil, it is derived
+	// from the private key of the first of TLS.Certificates, or random where there
+	// is none.
+	StatelessResetKey *[32]byte
 
 	// Header is the metadata sent to the peer in HELLO, or in WELCOME: an
 	// authorisation token, a route, a trace context. The peer finds it in
@@ -207,6 +225,22 @@ type Config struct {
 	// MaxAssociations is how many peers a socket knows at a time; further ones are
 	// refused with CodeOverload. If zero, 65536.
 	MaxAssociations int
+
+	// MaxAssociationsPerPrefix is how many of them, unfinished handshakes included,
+	// may be of one source: an IPv4 /24 or an IPv6 /56. Further ones get no answer,
+	// until there is room. If zero, 16384; if negative, there is no bound.
+	MaxAssociationsPerPrefix int
+
+	// HandshakeRate is how many handshakes a socket begins in a second. Further ones
+	// wait: a client repeats its HELLO. If zero, 10000; if negative, there is no bound.
+	HandshakeRate int
+
+	// MaxUnvalidatedHandshakes is how many handshakes with TLS a socket carries on at
+	// a time whose client has not shown that it receives at its address. Beyond
+	// that, clients are asked for a cookie, which costs them a round trip and the
+	// server nothing. If zero, 128; if negative, every client is asked. Without TLS
+	// every client is.
+	MaxUnvalidatedHandshakes int
 
 	// MaxHandshakes is how many unfinished handshakes a listener carries at a
 	// time. Beyond that, the oldest is given up. If zero, 1024.

@@ -3,30 +3,41 @@ package vstp
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"time"
 
 	"github.com/vstp-go/vstp/internal/endpoint"
+	"github.com/vstp-go/vstp/internal/udpio"
 	"github.com/vstp-go/vstp/reliable"
+	"github.com/vstp-go/vstp/tlsvstp"
 )
 
-// errNoDatagramTLS refuses a Config.TLS on datagrams, which would otherwise be
-// plaintext without anybody noticing.
-var errNoDatagramTLS = errors.New("vstp: Config.TLS is not supported on datagram networks")
+// errLegacyTLS refuses to speak plaintext to the crate where TLS was asked for.
+var errLegacyTLS = errors.New("vstp: there is no TLS with the crate: Config.TLS and Config.Legacy exclude each other on datagrams")
+
+// An endpointRole says what a socket is for.
+type endpointRole int
+
+const (
+	dialing   endpointRole = iota // one peer
+	listening                     // byte streams that peers begin
+	meeting                       // messages and streams that either side begins
+)
 
 // never is a timeout that does not come.
 const never = 10 * 365 * 24 * time.Hour
 
-// endpoint resolves c for a socket and its associations. server says that peers may
-// begin.
-func (c *Config) endpoint(server bool) (*endpoint.Config, error) {
+// endpoint resolves c for a socket and its associations. serverName is the host that is
+// dialed, if known.
+func (c *Config) endpoint(role endpointRole, serverName string) (*endpoint.Config, error) {
 	if c == nil {
 		c = &Config{}
 	}
-	if c.TLS != nil {
-		return nil, errNoDatagramTLS
+	if c.TLS != nil && c.Legacy {
+		return nil, errLegacyTLS
 	}
-	if err := c.check(!server); err != nil {
+	if err := c.check(role != listening); err != nil {
 		return nil, err
 	}
 	ec := &endpoint.Config{
@@ -47,7 +58,12 @@ func (c *Config) endpoint(server bool) (*endpoint.Config, error) {
 			Delay:      positive(c.RetryDelay, DefaultRetryDelay),
 			MaxDelay:   positive(c.MaxRetryDelay, DefaultMaxRetryDelay),
 		},
-		RefuseMessages:   !server,
+		MaxPerPrefix:     c.MaxAssociationsPerPrefix,
+		MaxUnvalidated:   c.MaxUnvalidatedHandshakes,
+		HandshakeRate:    c.HandshakeRate,
+		EarlyData:        c.EarlyData,
+		ResetKey:         c.StatelessResetKey,
+		RefuseMessages:   role != meeting,
 		ReliableMessages: c.Reliable,
 		NoFragments:      c.NoFragmentation,
 		ReceiveWindow:    int64(max(c.ReceiveWindow, 0)),
@@ -55,6 +71,9 @@ func (c *Config) endpoint(server bool) (*endpoint.Config, error) {
 		MaxDatagram:      c.maxDatagram(),
 		Legacy:           c.Legacy,
 		Logger:           c.Logger,
+	}
+	if c.TLS != nil {
+		c.endpointTLS(ec, role, serverName)
 	}
 	if ec.Retry.AckTimeout == 0 {
 		ec.Retry.AckTimeout = never
@@ -72,12 +91,32 @@ func (c *Config) endpoint(server bool) (*endpoint.Config, error) {
 				LocalAddr:    h.LocalAddr,
 				RemoteAddr:   h.RemoteAddr,
 				Header:       h.Header,
+				TLS:          h.TLS,
 				Legacy:       h.Legacy,
 				MessagesOnly: !h.Stream,
 			})
 		}
 	}
 	return ec, nil
+}
+
+// endpointTLS resolves c.TLS.
+func (c *Config) endpointTLS(ec *endpoint.Config, role endpointRole, serverName string) {
+	if role != listening {
+		ec.ClientTLS = func(to udpio.Addr) *tls.Config {
+			name := serverName
+			if name == "" {
+				name = to.Addr().String()
+			}
+			return tlsvstp.ClientConfig(c.TLS, name)
+		}
+	}
+	if role != dialing && tlsvstp.CheckConfig(c.TLS, true) == nil {
+		ec.ServerTLS = tlsvstp.ServerConfig(c.TLS)
+	}
+	if ec.ResetKey == nil {
+		ec.ResetKey = tlsvstp.ResetKey(c.TLS)
+	}
 }
 
 // maxDatagram returns MaxDatagramSize within its bounds, 0 for what is best.

@@ -28,7 +28,7 @@ var allowedImports = map[string][]string{
 	"internal/sealed":    {"framing", "internal/handshake", "tlsvstp"},
 	"internal/memconn":   {},
 	"internal/simnet":    {"github.com/pion/transport/v3", "github.com/pion/transport/v3/vnet", "github.com/pion/logging"},
-	"internal/endpoint":  {"framing", "reliable", "internal/crate", "internal/handshake", "internal/sealed", "internal/session", "internal/udpio"},
+	"internal/endpoint":  {"framing", "reliable", "internal/crate", "internal/handshake", "internal/sealed", "internal/session", "internal/udpio", "tlsvstp"},
 	"reliable":           {"framing"},
 	"tlsvstp":            {"golang.org/x/crypto/chacha20", "golang.org/x/crypto/chacha20poly1305"},
 	"framing":            {},

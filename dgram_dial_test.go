@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vstp-go/vstp"
+	"github.com/vstp-go/vstp/tlsvstp"
 )
 
 // Dial of "udp": each Write is a message, each Read gets one.
@@ -137,24 +138,35 @@ func TestDatagramNetworks(t *testing.T) {
 	require.ErrorIs(t, err, syscall.EADDRINUSE)
 }
 
-// Config.TLS is never ignored.
-func TestDatagramTLSIsRefused(t *testing.T) {
-	config := &vstp.Config{TLS: &tls.Config{InsecureSkipVerify: true}}
-	lc, d := &vstp.ListenConfig{Config: config}, &vstp.Dialer{Config: config}
+// Config.TLS is never ignored: without a certificate there is no listening, and nothing
+// leaves in plaintext.
+func TestDatagramTLSNeedsCertificate(t *testing.T) {
+	config := &vstp.Config{TLS: &tls.Config{InsecureSkipVerify: true}, HandshakeTimeout: time.Second}
+	lc := &vstp.ListenConfig{Config: config}
 	_, err := lc.Listen(t.Context(), "rudp", "127.0.0.1:0")
-	require.ErrorContains(t, err, "TLS")
-	_, err = lc.ListenPacket(t.Context(), "udp", "127.0.0.1:0")
-	require.ErrorContains(t, err, "TLS")
-	for _, network := range []string{"udp", "rudp"} {
-		_, err = d.Dial(network, "127.0.0.1:1")
-		require.ErrorContains(t, err, "TLS")
-	}
+	require.ErrorIs(t, err, tlsvstp.ErrNoCertificate)
 	inner, err := net.ListenPacket("udp", "127.0.0.1:0")
 	require.NoError(t, err)
 	pc := vstp.NewPacketConn(inner, config)
 	defer pc.Close()
-	_, err = pc.WriteTo([]byte("plain"), inner.LocalAddr())
-	require.ErrorContains(t, err, "TLS")
+	_, err = pc.ListenStream()
+	require.ErrorIs(t, err, tlsvstp.ErrNoCertificate)
+
+	tap, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer tap.Close()
+	_, err = pc.WriteTo([]byte("a secret"), tap.LocalAddr())
+	require.NoError(t, err)
+	b := make([]byte, 2048)
+	for range 2 { // the two datagrams of a ClientHello
+		n, _, err := tap.ReadFrom(b)
+		require.NoError(t, err)
+		require.NotContains(t, string(b[:n]), "a secret")
+	}
+
+	legacy := &vstp.Dialer{Config: &vstp.Config{TLS: config.TLS, Legacy: true}}
+	_, err = legacy.Dial("udp", tap.LocalAddr().String())
+	require.ErrorContains(t, err, "exclude")
 }
 
 // net.Dialer's fields have their meaning.

@@ -24,7 +24,8 @@ func (d *Dialer) dialDatagram(ctx context.Context, nd *net.Dialer, network, addr
 	opError := func(addr net.Addr, err error) error {
 		return &net.OpError{Op: "dial", Net: network, Source: nd.LocalAddr, Addr: addr, Err: err}
 	}
-	config, err := d.Config.endpoint(false)
+	_, host := dialAddress(network, address)
+	config, err := d.Config.endpoint(dialing, host)
 	if err == nil && config.Legacy && kindOf(network) == reliableNetwork {
 		err = ErrNotSupported
 	}

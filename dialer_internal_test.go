@@ -108,7 +108,7 @@ func TestDialAddrsRefused(t *testing.T) {
 		addrs = append(addrs, pc.LocalAddr().(*net.UDPAddr).AddrPort())
 		require.NoError(t, pc.Close())
 	}
-	config, err := (*Config)(nil).endpoint(false)
+	config, err := (*Config)(nil).endpoint(dialing, "")
 	require.NoError(t, err)
 	nd := &net.Dialer{FallbackDelay: -1} // one after the other
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)

@@ -46,11 +46,14 @@ func (lc *ListenConfig) listenReliable(ctx context.Context, network, address str
 // listenEndpoint returns an endpoint on a new socket, for streams only or for messages
 // too. Its error is a *net.OpError.
 func (lc *ListenConfig) listenEndpoint(ctx context.Context, network, address string, streamsOnly bool) (*endpoint.Endpoint, error) {
-	config, err := lc.Config.endpoint(true)
+	role := meeting
+	if streamsOnly {
+		role = listening
+	}
+	config, err := lc.Config.endpoint(role, "")
 	if err != nil {
 		return nil, listenError(network, err)
 	}
-	config.RefuseMessages = streamsOnly
 	address, _ = dialAddress(network, address)
 	pc, err := lc.netListenConfig().ListenPacket(ctx, udpNetwork(network), address)
 	if err != nil {

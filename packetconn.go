@@ -46,7 +46,7 @@ type PacketConn struct {
 // cannot work, every method returns why.
 func NewPacketConn(inner net.PacketConn, config *Config) *PacketConn {
 	network := addrOf(inner.LocalAddr()).Network()
-	c, err := config.endpoint(true)
+	c, err := config.endpoint(meeting, "")
 	if err != nil {
 		return &PacketConn{network: network, laddr: addrOf(inner.LocalAddr()), config: config, inner: inner, err: err}
 	}

@@ -120,6 +120,10 @@ func (r *reader) datagram(b []byte, p *udpio.Packet) {
 			r.reset(b, p)
 		}
 	case handshake.KindCrate:
+		if r.e.cfg.sealsAll() {
+			r.e.stats.refused.Add(1)
+			return
+		}
 		r.e.crate.receive(r.now, b, p)
 	default:
 		r.e.stats.malformed.Add(1)

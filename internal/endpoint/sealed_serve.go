@@ -189,6 +189,13 @@ func (e *Endpoint) serveSealed(c *client) {
 			}
 		}
 		err := t.m.Err()
+		if errors.Is(err, errNoPlace) { // it will ask again, and by then there may be room
+			e.mu.Lock()
+			e.clients.forget(c)
+			e.mu.Unlock()
+			c.mu.Lock()
+			break
+		}
 		if t.m.Validated() {
 			e.mu.Lock()
 			e.clients.validated(c)

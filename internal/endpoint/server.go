@@ -15,6 +15,7 @@ import (
 	"github.com/vstp-go/vstp/internal/session"
 	"github.com/vstp-go/vstp/internal/udpio"
 	"github.com/vstp-go/vstp/reliable"
+	"github.com/vstp-go/vstp/tlsvstp"
 )
 
 // maxClients bounds what is remembered of clients whose HELLO had a cookie that may
@@ -486,6 +487,9 @@ func (e *Endpoint) Listen() error {
 	}
 	if e.listening {
 		return errListening
+	}
+	if e.cfg.ClientTLS != nil && e.cfg.ServerTLS == nil {
+		return tlsvstp.ErrNoCertificate
 	}
 	e.listening = true
 	return nil
