@@ -352,8 +352,9 @@ func (a *Assoc) itemLost(t instant, it *sentItem) {
 	}
 }
 
-// Receive takes a datagram with this association's LocalID, which it borrows. What
-// is wrong with it is counted, and ends the association if that is called for.
+// Receive takes a datagram with this association's LocalID, or with PeerID if it is a
+// 0-RTT packet. It borrows the datagram, and changes it if there is Protection. What is
+// wrong with it is counted, and ends the association if that is called for.
 func (a *Assoc) Receive(now time.Time, datagram []byte) Received {
 	t := a.tick(now)
 	a.stats.PacketsReceived++

@@ -174,9 +174,11 @@ func (a *Assoc) appendAcks(b []byte, t instant, end int, ackOnly bool, p *sentPa
 	if known > 0 {
 		p.add(sentItem{kind: itemAck, end: int64(known)})
 	}
-	// A side that only receives never learns which of its ACKs have arrived, unless
-	// it asks for it now and then. RFC 9000 §13.2.4.
-	if ackOnly && len(a.acks.received) >= pruneRanges && t.sub(a.lastAckPing) > a.rtt.smoothed && len(b) < end {
+	// A side that only receives never learns which of its ACKs have arrived, unless it
+	// asks for it now and then (RFC 9000 §13.2.4), and may not change its keys before it
+	// has learnt of one.
+	ask := len(a.acks.received) >= pruneRanges || a.c.Protection != nil && p.pn-a.loss.largestAcked > maxUnasked
+	if ackOnly && ask && t.sub(a.lastAckPing) > a.rtt.smoothed && len(b) < end {
 		a.lastAckPing = t
 		b = append(b, byte(chunkPing))
 		p.eliciting = true
@@ -334,7 +336,10 @@ func (a *Assoc) appendPathPacket(t instant, b []byte, typ chunkType, data [][8]b
 	for n := size - a.trailer - (len(b) - start); n > 0; n-- {
 		b = append(b, byte(chunkPadding))
 	}
-	b = a.seal(b, start, p.pn)
+	if b = a.seal(b, start, p.pn); len(b) == start {
+		a.loss.sent.unpush()
+		return b
+	}
 	a.packetSent(t, p, len(b)-start)
 	return b
 }

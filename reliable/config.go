@@ -43,6 +43,7 @@ const (
 	sendWindows       = 6                   // congestion windows that a stream takes ahead of acknowledgements
 	maxPathResponses  = 4                   // that wait to be sent; more challenges are ignored
 	pruneRanges       = 32                  // received ranges that make an ACK ask for one
+	maxUnasked        = 1 << 14             // sealed packets after which an ACK asks for one
 	maxOutOfOrder     = 4096                // gaps in one stream or message
 	maxUnreadMessages = 4096                // unacknowledged messages that wait for the application
 	maxUnreadBytes    = 4 << 20             // of those

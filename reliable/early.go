@@ -20,6 +20,7 @@ func (a *Assoc) Established(now time.Time, peer ConnID, limits Limits, idle time
 	a.c.Early = false
 	a.c.PeerID, a.c.IdleTimeout = peer, idle
 	a.makeHeader()
+	size := a.mtu.current
 	if a.life != stateOpen {
 		return // CLOSE is repeated
 	}
@@ -29,7 +30,9 @@ func (a *Assoc) Established(now time.Time, peer ConnID, limits Limits, idle time
 	} else {
 		a.startOver(t, limits)
 	}
-	a.mtu.bound(a)
+	if a.mtu.bound(a); a.mtu.current < size {
+		a.mtu.set(a, a.mtu.current)
+	}
 	a.lastReceived, a.idleFrom, a.lastKeepAlive = t, t, t // an answer of the server has come
 	if a.loss.lastEliciting != 0 {
 		a.loss.lastEliciting = t // no probe timeout has run yet

@@ -43,7 +43,7 @@ func (c *challenged) take(data [8]byte) bool {
 // association has ended, b is returned as it is. EventPathResponse is the answer.
 func (a *Assoc) AppendChallenge(now time.Time, b []byte, data [8]byte, size int) []byte {
 	t := a.tick(now)
-	if a.life != stateOpen || size < a.overhead()+1+len(data) {
+	if a.life != stateOpen || a.c.Early || size < a.overhead()+1+len(data) {
 		return b
 	}
 	a.challenges.add(data)

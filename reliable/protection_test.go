@@ -236,3 +236,32 @@ func (k *keylessProtection) Seal(b []byte, start int, pn uint64) []byte {
 	}
 	return k.nullProtection.Seal(b, start, pn)
 }
+
+// TestKeysCanChange: an end that sends nothing but ACKs asks for one of them now and then:
+// it "MUST NOT begin an update before a packet of the present phase was acknowledged". §8.7.
+func TestKeysCanChange(t *testing.T) {
+	s, c, v := newNullRig(t)
+	for range 3 * maxUnasked {
+		for range 2 {
+			c.SendMessage(s.now, &Outgoing{Payload: []byte("x")})
+			s.flush(0)
+		}
+		s.wait(time.Millisecond)
+		for range 2 {
+			v.ReceiveMessage(s.now)
+		}
+	}
+	if n := v.Stats().PacketsSent; n < 3*maxUnasked {
+		t.Fatal(n)
+	}
+	last := uint64(0)
+	for _, pn := range nullOf(v).acked {
+		if pn-last > maxUnasked+100 {
+			t.Errorf("no acknowledgement between packets %d and %d", last, pn)
+		}
+		last = pn
+	}
+	if n := len(nullOf(v).acked); n > 20 || last < 2*maxUnasked {
+		t.Error(n, last)
+	}
+}

@@ -14,6 +14,7 @@ func TestAppendChunksText(t *testing.T) {
 	b = append(b, byte(chunkPing))
 	b = appendAck(b, []pnRange{{1, 2}, {4, 8}}, 25, 100)
 	b = appendValues(b, chunkResetStream, 4, 7, 1000)
+	b = append(append(b, cryptoChunk(7, "\x16\x03")...), byte(chunkHandshakeDone))
 	b = append(appendStreamHead(b, 0, 300, 5, true, false), "hello"...)
 	b = appendValues(b, chunkMaxStreamData, 0, 70000)
 	b = appendCancel(b, 3, 99, true, 1, 2)
@@ -23,6 +24,8 @@ func TestAppendChunksText(t *testing.T) {
   PING
   ACK delay=25us 4-7 1
   RESET_STREAM stream=4 code=7 final-size=1000
+  CRYPTO offset=7 length=2 1603
+  HANDSHAKE_DONE
   STREAM stream=0 offset=300 fin length=5 "hello"
   MAX_STREAM_DATA stream=0 credit=70000
   CANCEL message=3 total=99 channel=1 sequence=2

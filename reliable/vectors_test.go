@@ -407,6 +407,8 @@ func makeRules(t *testing.T) (vs []ruleVector) {
 	bad("a type that is not known", "7.5", []byte{0x3f})
 	bad("a type that is not known, behind good chunks", "7.5", []byte{1, 0, 0, 0x3f})
 	bad("a chunk that does not decode", "7.5", []byte{0x10})
+	bad("CRYPTO, in an association that is not sealed", "7.5", cryptoChunk(0, "x"))
+	bad("HANDSHAKE_DONE, in an association that is not sealed", "7.5", []byte{0x1e})
 	bad("ACK of a packet that was never sent", "7.6", appendAck(nil, []pnRange{{1000, 1001}}, 0, 100))
 	good("BLOCKED chunks are hints", "7.5", joined(appendValues(nil, chunkDataBlocked, 0), appendValues(nil, chunkStreamBlocked, 0, 0), appendValues(nil, chunkMsgBlocked, 0)))
 	good("path chunks", "7.5", joined([]byte{0x1a}, make([]byte, 8), []byte{0x1b}, make([]byte, 8)))
