@@ -16,12 +16,23 @@ type Control struct {
 	Header framing.Header // HELLO, WELCOME: the peer's metadata
 	Data   []byte         // DATA: bytes of TLS, a view of what was parsed
 	Err    *RemoteError   // ERR: the refusal
+
+	// HELLO: proof that the client has lost the association. It is not among the
+	// client's transport parameters, where it could be read on the way. PROTOCOL §8.10.
+	ResetToken    [ResetTokenLen]byte
+	HasResetToken bool
 }
 
 // AppendControlHello appends the first record of a client. On error b is returned as it
 // was.
 func AppendControlHello(b []byte, header framing.Header) ([]byte, error) {
 	return appendControl(b, framing.TypeHello, nil, "", header)
+}
+
+// AppendControlHelloToken is [AppendControlHello] with the client's reset token.
+func AppendControlHelloToken(b []byte, header framing.Header, token [ResetTokenLen]byte) ([]byte, error) {
+	own := framing.Header{{Key: framing.KeyResetToken, Value: string(token[:])}}
+	return appendControl(b, framing.TypeHello, own, "", header)
 }
 
 // AppendControlWelcome appends the first record of a server that accepts the client. On
@@ -93,7 +104,10 @@ func ParseControl(b []byte) (rec Control, n int, err error) {
 	case framing.TypeErr:
 		rec.Err = ParseErr(f)
 	default:
-		if rec.Header, err = controlHeader(f.Header); err != nil {
+		if rec.Header, err = controlHeader(f.Header); err == nil && f.Type == framing.TypeHello {
+			err = rec.parseToken(f.Header)
+		}
+		if err != nil {
 			return Control{}, 0, err
 		}
 	}
@@ -133,6 +147,20 @@ func controlHeader(h framing.RawHeader) (framing.Header, error) {
 		}
 	}
 	return userHeader(h)
+}
+
+// parseToken takes the client's reset token out of a HELLO, if there is one.
+func (c *Control) parseToken(h framing.RawHeader) error {
+	for key, value := range h.All() {
+		if string(key) != framing.KeyResetToken {
+			continue
+		}
+		if c.HasResetToken || len(value) != len(c.ResetToken) {
+			return protocol("bad reset token")
+		}
+		c.ResetToken, c.HasResetToken = [ResetTokenLen]byte(value), true
+	}
+	return nil
 }
 
 // controlError is the error for a record that is no frame.

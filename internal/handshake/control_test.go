@@ -65,3 +65,42 @@ func TestControl(t *testing.T) {
 		}
 	}
 }
+
+// TestControlToken: the reset token of a client comes where nobody else can read it.
+func TestControlToken(t *testing.T) {
+	h := framing.Header{f1("route", "eu-1")}
+	b, err := AppendControlHelloToken(nil, h, testToken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec, n, err := ParseControl(b)
+	if n != len(b) || err != nil || !rec.HasResetToken || rec.ResetToken != testToken || !slices.Equal(rec.Header, h) {
+		t.Fatalf("%d, %v, %+v", n, err, rec)
+	}
+	token := f1(framing.KeyResetToken, string(testToken[:]))
+	for name, tt := range map[string]struct {
+		typ  framing.Type
+		h    framing.Header
+		code framing.ErrorCode
+		has  bool
+	}{
+		"once":             {framing.TypeHello, framing.Header{token}, 0, true},
+		"behind metadata":  {framing.TypeHello, framing.Header{h[0], token}, 0, true},
+		"twice":            {framing.TypeHello, framing.Header{token, token}, framing.CodeProtocol, false},
+		"empty":            {framing.TypeHello, framing.Header{f1(framing.KeyResetToken, "")}, framing.CodeProtocol, false},
+		"17 bytes":         {framing.TypeHello, framing.Header{f1(framing.KeyResetToken, token.Value+"x")}, framing.CodeProtocol, false},
+		"ignored, WELCOME": {framing.TypeWelcome, framing.Header{token, token}, 0, false},
+		"ignored, ERR":     {framing.TypeErr, framing.Header{token}, 0, false},
+	} {
+		raw := block(t, tt.h)
+		rec, _, err := ParseControl(append(framing.AppendFixed(nil, tt.typ, 0, len(raw), 0), raw...))
+		if rec.HasResetToken != tt.has {
+			t.Errorf("%s: %+v", name, rec)
+		}
+		if tt.code != 0 {
+			wantError(t, name, err, tt.code)
+		} else if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -105,7 +105,8 @@ func FuzzSealedParams(f *testing.F) {
 // or an error that can be told.
 func FuzzControl(f *testing.F) {
 	each, all := controlRecords(f)
-	for _, b := range append(each, all) {
+	token, _ := AppendControlHelloToken(nil, nil, testToken)
+	for _, b := range append(each, all, token) {
 		f.Add(b, uint16(7))
 	}
 	f.Fuzz(func(t *testing.T, b []byte, cut uint16) {
@@ -122,7 +123,9 @@ func FuzzControl(f *testing.F) {
 			var e error
 			switch rec.Type {
 			case framing.TypeHello:
-				again, e = AppendControlHello(nil, rec.Header)
+				if again, e = AppendControlHello(nil, rec.Header); rec.HasResetToken {
+					again, e = AppendControlHelloToken(nil, rec.Header, rec.ResetToken)
+				}
 			case framing.TypeWelcome:
 				again, e = AppendControlWelcome(nil, rec.Header)
 			case framing.TypeErr:
