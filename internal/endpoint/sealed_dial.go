@@ -40,10 +40,11 @@ type sealedClient struct {
 	ticket []byte // TLS bytes of the control stream
 	repeat bool   // the last flight is due again
 
-	heard  bool // the server has answered
-	rtt    time.Duration
-	hint   error     // why the server refuses, perhaps
-	hintBy time.Time // when hint is believed; zero for none
+	confirm bool // the server looks at the client before it is connected
+	heard   bool // the server has answered
+	rtt     time.Duration
+	hint    error     // why the server refuses, perhaps
+	hintBy  time.Time // when hint is believed; zero for none
 
 	// From the end of TLS until HANDSHAKE_DONE:
 	last  [][]byte // the client's Finished
@@ -124,6 +125,10 @@ func (s *Session) runSealed() {
 		s.mu.Lock()
 		if s.eng != nil {
 			s.flush(time.Now())
+			if !t.confirm && !s.connected { // what it needs has been said by now, whatever the application does next
+				s.connected = true
+				s.others.wake()
+			}
 		}
 	}
 	t.busy = false
@@ -224,7 +229,7 @@ func (s *Session) establishSealed(now time.Time, t *sealedClient, flight [][]byt
 	state := t.m.State()
 	s.tls = &state
 	s.peerToken, s.hasPeerToken = peer.ResetToken, peer.HasResetToken
-	s.connected = !peer.Confirm
+	t.confirm = peer.Confirm
 
 	cfg := s.ep.engineConfig(s, &result, t.rtt)
 	cfg.Protection = t.m.Protection()
@@ -247,7 +252,6 @@ func (s *Session) establishSealed(now time.Time, t *sealedClient, flight [][]byt
 		s.receive(now, b)
 	}
 	s.events()
-	s.others.wake()
 	s.room.wake()
 	s.messages.wake()
 	s.arm(now)
