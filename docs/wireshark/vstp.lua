@@ -22,10 +22,10 @@ local CODES = { -- §5.8
 
 local CHUNKS = { -- §7.5, by the type without the bits that say what else is there
   [0x00] = "PADDING", [0x01] = "PING", [0x02] = "ACK", [0x04] = "RESET_STREAM",
-  [0x05] = "STOP_SENDING", [0x08] = "STREAM", [0x10] = "MAX_DATA", [0x11] = "MAX_STREAM_DATA",
+  [0x05] = "STOP_SENDING", [0x06] = "CRYPTO", [0x07] = "HAVE", [0x08] = "STREAM", [0x10] = "MAX_DATA", [0x11] = "MAX_STREAM_DATA",
   [0x12] = "MAX_STREAMS", [0x13] = "MAX_MESSAGES", [0x14] = "DATA_BLOCKED",
   [0x15] = "STREAM_BLOCKED", [0x16] = "MESSAGES_BLOCKED", [0x1a] = "PATH_CHALLENGE",
-  [0x1b] = "PATH_RESPONSE", [0x1c] = "CLOSE", [0x20] = "MESSAGE", [0x24] = "FRAGMENT",
+  [0x1b] = "PATH_RESPONSE", [0x1c] = "CLOSE", [0x1e] = "HANDSHAKE_DONE", [0x20] = "MESSAGE", [0x24] = "FRAGMENT",
   [0x28] = "CANCEL",
 }
 local CHUNK_TYPES = {} -- the same for every value of the byte
@@ -149,6 +149,9 @@ field("data_blocked", "uint64", "DATA_BLOCKED")
 field("stream_blocked", "uint64", "STREAM_BLOCKED")
 field("messages_blocked", "uint64", "MESSAGES_BLOCKED")
 field("path_data", "bytes", "Path data")
+field("control.offset", "uint64", "Offset")
+field("control.length", "uint64", "Length")
+field("control.data", "bytes", "Data")
 field("close.length", "uint64", "Text length")
 field("message.length", "uint64", "Length")
 field("message.data", "bytes", "Data of the fragment")
@@ -662,6 +665,23 @@ chunk[0x05] = function(r)
   local id = r:varint(f["stream.id"])
   return string.format("STOP_SENDING %s code=%s", num(id), num((r:varint(f.code))))
 end
+
+-- Those of sealed packets. What can be read is not sealed.
+local not_sealed = "it is for sealed packets (§8)"
+
+chunk[0x06] = function(r, _, t)
+  local off, uoff = r:varint(f["control.offset"])
+  local len = r:varint(f["control.length"])
+  add_bytes(t, f["control.data"], r:data(len))
+  return string.format("CRYPTO off=%s len=%s", num(off, uoff), num(len)), not_sealed
+end
+
+chunk[0x07] = function(r)
+  local off, uoff = r:varint(f["control.offset"])
+  return "HAVE " .. num(off, uoff), not_sealed
+end
+
+chunk[0x1e] = function() return "HANDSHAKE_DONE", not_sealed end
 
 chunk[0x08] = function(r, typ, t, c)
   local id, uid = r:varint(f["stream.id"])
