@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"github.com/vstp-go/vstp/tlsvstp"
 )
 
 // The model test: random operations at both ends of random paths, against what a
@@ -54,6 +56,7 @@ type model struct {
 
 	updates [2]int // of keys, by end
 	done    int    // how often EventHandshakeDone came
+	early   func() // ends 0-RTT
 }
 
 func (m *model) fatalf(format string, args ...any) {
@@ -106,6 +109,9 @@ func newModel(t *testing.T, seed uint64) *model {
 		m.dirs[i] = &modelDirection{sent: map[uint64]*modelMessage{}, order: map[uint64][]uint64{}, last: map[uint64]int{}}
 	}
 	s.onEvent = m.event
+	if sealRigs && seed%2 == 0 {
+		m.beginEarly()
+	}
 	return m
 }
 
@@ -141,6 +147,33 @@ func (m *model) event(end int, e Event) {
 		if m.s.ends[end].Err() != ErrClosed && m.s.ends[end].Err() != ErrPeerClosed {
 			m.fatalf("end %d ended: %v", end, m.s.ends[end].Err())
 		}
+	}
+}
+
+// beginEarly has the client send 0-RTT packets until m.early is called, which the server
+// accepts or not. PROTOCOL §8.9.
+func (m *model) beginEarly() {
+	cc, sc := m.s.ends[0].c, m.s.ends[1].c
+	cp, sp := tlsvstp.NewProtection(), tlsvstp.NewProtection()
+	cc.Protection, cc.Early, cc.PeerID, sc.Protection = cp, true, ConnID{}, sp
+	accepted := m.rng.IntN(2) == 0
+	cp.SetEarlyWrite(testKeys(m.t, 'e'))
+	if accepted {
+		sp.SetEarlyRead(testKeys(m.t, 'e'))
+	}
+	sp.SetWrite(testKeys(m.t, 's'))
+	for _, v := range []*int64{&cc.Peer.MaxData, &cc.Peer.MaxStreamData, &cc.Peer.MaxMessages} {
+		if *v /= int64(m.rng.IntN(3) + 1); !accepted {
+			*v *= int64(m.rng.IntN(5) + 1)
+		}
+	}
+	m.s.ends = [2]*Assoc{New(m.s.now, &cc), New(m.s.now, &sc)}
+	m.early = func() {
+		m.early = nil
+		cp.SetRead(testKeys(m.t, 's'))
+		cp.SetWrite(testKeys(m.t, 'c'))
+		sp.SetRead(testKeys(m.t, 'c'))
+		m.s.ends[0].Established(m.s.now, sc.LocalID, sc.Local, time.Minute, accepted)
 	}
 }
 
@@ -315,7 +348,10 @@ func (m *model) receive(end int) {
 }
 
 func (m *model) run() {
-	for range m.ops {
+	for op := range m.ops {
+		if m.early != nil && (op == m.ops/2 || m.rng.IntN(8) == 0) {
+			m.early()
+		}
 		for range m.rng.IntN(4) {
 			m.act()
 		}
