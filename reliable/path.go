@@ -141,5 +141,8 @@ func (a *Assoc) newController() {
 func (a *Assoc) ProbeTimeout() time.Duration { return a.rtt.pto(a.c.Peer.AckDelay) }
 
 // Unheard returns how many probe timeouts there were in a row since the last packet
-// from the peer: the way to it, or back, may be gone.
-func (a *Assoc) Unheard() int { return a.unheard }
+// from the peer, and for how long it has owed an answer: the way to it, or back, may be
+// gone.
+func (a *Assoc) Unheard(now time.Time) (timeouts int, silence time.Duration) {
+	return a.unheard, a.silence(a.tick(now))
+}

@@ -188,18 +188,18 @@ func TestUnheard(t *testing.T) {
 	s := newRig(t, 1, wire{delay: time.Millisecond})
 	s.wait(time.Second)
 	a := s.ends[0]
-	if a.Unheard() != 0 || a.ProbeTimeout() > time.Second {
-		t.Fatal(a.Unheard(), a.ProbeTimeout())
+	if n, d := a.Unheard(s.now); n != 0 || d != 0 || a.ProbeTimeout() > time.Second {
+		t.Fatal(n, d, a.ProbeTimeout())
 	}
 	s.links[1].down = true
 	a.Write(s.now, 0, []byte("x"))
 	s.wait(2 * time.Second)
-	if a.Unheard() < 3 {
-		t.Fatal(a.Unheard())
+	if n, d := a.Unheard(s.now); n < 3 || d < time.Second || d > 2*time.Second {
+		t.Fatal(n, d)
 	}
 	s.links[1].down = false
 	s.wait(3 * time.Second)
-	if a.Unheard() != 0 {
-		t.Fatal(a.Unheard())
+	if n, d := a.Unheard(s.now); n != 0 || d != 0 {
+		t.Fatal(n, d)
 	}
 }

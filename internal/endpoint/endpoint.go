@@ -68,6 +68,8 @@ type Endpoint struct {
 	accepts   waitq
 	inbox     inbox
 
+	reroute reroute
+
 	rdl, wdl deadline
 	crate    crateState
 	stats    endpointCounters

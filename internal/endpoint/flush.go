@@ -74,7 +74,9 @@ func (s *Session) flushSome(now time.Time, writes int) (all bool) {
 		s.ep.wrote(n, len(b), err)
 		now = time.Now()
 		s.mu.Lock()
-		if err != nil && !s.writeFailed(now, err, size) {
+		if err == nil {
+			s.unsent = 0
+		} else if !s.writeFailed(now, err, size) {
 			break
 		}
 		if !more && !s.asked && writes == 1 {
@@ -135,6 +137,7 @@ func (s *Session) writeFailed(now time.Time, err error, size int) bool {
 		s.carry = s.carry[:0]
 		return false // the endpoint is about to end everything
 	}
+	s.noWay(now, err)
 	// What was in the batch is lost, as on any link. Whatever keeps the socket from
 	// sending, asking at once again would not help.
 	s.again = now.Add(backOff)
@@ -214,6 +217,7 @@ func (s *Session) fire() {
 	if s.eng != nil {
 		s.eng.Advance(now)
 		s.events()
+		s.noAnswer(now)
 		s.closeIdle(now)
 		s.endLate(now)
 		s.endStillborn(now)

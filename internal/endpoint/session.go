@@ -81,6 +81,7 @@ type Session struct {
 	asked    bool      // and others wanted to
 	carry    []byte    // a datagram that did not fit into the last batch
 	again    time.Time // the socket takes nothing before
+	unsent   int       // writes in a row that have failed because there is no way
 	timer    *time.Timer
 	armed    time.Time // when the timer fires; zero if it does not
 

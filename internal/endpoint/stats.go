@@ -24,5 +24,5 @@ type Stats struct {
 	Dropped    uint64 // messages and packets that came, and for which there was no room
 	Lost       uint64 // messages that nobody waits for and that could not be sent, or were to be repaired: the peer has gone
 
-	PathChanges uint64 // of clients that have changed their address
+	PathChanges uint64 // addresses that have changed: of clients, and of this end towards a server
 }

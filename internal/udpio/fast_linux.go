@@ -21,8 +21,8 @@ type fast struct {
 	c     *Conn
 	raw   syscall.RawConn
 	v6    bool
-	peer  netip.AddrPort // of a connected socket
-	bound Local          // where all packets arrive, if the socket is not wildcard-bound
+	peer  netip.AddrPort        // of a connected socket
+	bound atomic.Pointer[Local] // where all packets arrive, if the socket is not wildcard-bound
 	zones zones
 
 	gso, gro, mmsg atomic.Bool
@@ -35,7 +35,7 @@ type fast struct {
 
 func newFast(c *Conn, raw syscall.RawConn) socketIO {
 	f := &fast{c: c, raw: raw, v6: c.socket.v6, calls: kernel{}}
-	f.bound.Addr = boundTo(c.pc.LocalAddr())
+	f.moved(c.pc.LocalAddr())
 	f.mmsg.Store(!c.opt.NoMMsg)
 	err := raw.Control(func(p uintptr) { f.setUp(int(p)) })
 	if err != nil {
@@ -46,7 +46,7 @@ func newFast(c *Conn, raw syscall.RawConn) socketIO {
 }
 
 func (f *fast) setUp(fd int) {
-	if !f.bound.Addr.IsValid() {
+	if !f.bound.Load().Addr.IsValid() {
 		// Errors cost the knowledge of where packets arrive, no more.
 		if f.v6 {
 			unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
@@ -66,6 +66,9 @@ func (f *fast) setUp(fd int) {
 		f.gro.Store(unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1) == nil)
 	}
 }
+
+// moved notes the address of the socket.
+func (f *fast) moved(local net.Addr) { f.bound.Store(&Local{Addr: boundTo(local)}) }
 
 // boundTo returns the one address that a socket receives at, the zero Addr if it
 // receives at all of them.

@@ -34,6 +34,8 @@ func newGeneric(c *Conn) *generic {
 
 func (g *generic) maxSegments() int { return 1 }
 
+func (g *generic) moved(net.Addr) {}
+
 func (g *generic) state() (gso, gro, mmsg bool) { return false, false, false }
 
 func (g *generic) read(ps []Packet) (int, error) {

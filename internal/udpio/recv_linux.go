@@ -191,8 +191,8 @@ func (r *receiver) packet(i int, p *Packet) bool {
 	if segSize < 0 || segSize >= n {
 		segSize = 0
 	}
-	if r.f.bound.Addr.IsValid() {
-		local = r.f.bound
+	if at := r.f.bound.Load(); at.Addr.IsValid() {
+		local = *at
 	}
 	*p = Packet{Data: b.bufs[i][:n:n], SegSize: segSize, Addr: Addr{AddrPort: from}, Local: local}
 	return true

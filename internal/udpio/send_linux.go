@@ -92,7 +92,7 @@ func (s *sender) setName(to netip.AddrPort) error {
 // setSource chooses the address that a wildcard-bound socket sends from, trap U7.
 func (s *sender) setSource(from Local) {
 	s.source = 0
-	wildcard := !s.f.bound.Addr.IsValid()
+	wildcard := !s.f.bound.Load().Addr.IsValid()
 	if wildcard && from.Addr.IsValid() && from.Addr.Is4() == s.to.Unmap().Is4() && !from.Addr.IsMulticast() {
 		s.source = len(appendSource(s.control[:0], from))
 	}

@@ -47,6 +47,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -146,6 +147,10 @@ type Conn struct {
 	socket      socketInfo
 	maxDatagram int
 
+	raw   syscall.RawConn             // nil if there is none
+	peer  *net.UDPAddr                // of a connected socket
+	local atomic.Pointer[net.UDPAddr] // after Reconnect
+
 	interrupted atomic.Bool // between Interrupt and Resume
 
 	onRefused func() // nil, or see OnRefused
@@ -165,6 +170,7 @@ type socketIO interface {
 	read(ps []Packet) (int, error)
 	write(b []byte, segSize int, to Addr, from Local) error
 	maxSegments() int
+	moved(local net.Addr) // the socket has another address
 	state() (gso, gro, mmsg bool)
 }
 
@@ -183,11 +189,15 @@ func New(pc net.PacketConn, o Options) *Conn {
 		target = socketBuffer
 	}
 	raw := rawConn(pc)
+	c.raw = raw
 	if raw != nil {
 		c.socket = tune(raw, target)
 		c.checkBuffers(target)
 	} else if target > 0 {
 		askBuffers(pc, target)
+	}
+	if c.socket.isUDP {
+		c.peer = peerOf(pc)
 	}
 	c.maxDatagram = c.chooseMaxDatagram()
 	if c.socket.isUDP && !o.NoFastPath {
@@ -372,7 +382,12 @@ func (c *Conn) MaxSegments() int { return c.io.maxSegments() }
 func (c *Conn) MaxDatagram() int { return c.maxDatagram }
 
 // LocalAddr returns the address of the socket.
-func (c *Conn) LocalAddr() net.Addr { return c.pc.LocalAddr() }
+func (c *Conn) LocalAddr() net.Addr {
+	if a := c.local.Load(); a != nil {
+		return a
+	}
+	return c.pc.LocalAddr()
+}
 
 // Close closes the net.PacketConn and ends a blocked Read.
 func (c *Conn) Close() error {
