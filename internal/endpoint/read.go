@@ -5,6 +5,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/vstp-go/vstp/framing"
 	"github.com/vstp-go/vstp/internal/handshake"
 	"github.com/vstp-go/vstp/internal/udpio"
 	"github.com/vstp-go/vstp/reliable"
@@ -17,8 +18,9 @@ const (
 	// maxEarly is how many packets are kept that come before their WELCOME.
 	maxEarly = 8
 
-	// resetsPerSecond bounds the answers to packets with an unknown id.
-	resetsPerSecond = 100
+	// resetsPerSecond bounds the answers to packets with an unknown id. It is what a
+	// server that was started anew needs for its peers to notice soon.
+	resetsPerSecond = 1000
 )
 
 // A reader works through what the socket gives. Who holds the role owns it.
@@ -202,10 +204,15 @@ func (r *reader) finish() {
 
 // unknown answers a packet for no association, so that its sender need not find out
 // by its idle timeout. The answer is smaller than the packet, and there are few of
-// them. PROTOCOL §7.4; trap S9.
+// them. PROTOCOL §7.4, §8.10; trap S9.
 func (r *reader) unknown(id reliable.ConnID, b []byte, p *udpio.Packet) {
 	r.e.stats.unknownID.Add(1)
-	if len(b) <= handshake.UnknownIDLen {
+	sealed := framing.Flags(b[4]).Has(framing.FlagSealed)
+	least := handshake.UnknownIDLen
+	if sealed {
+		least = handshake.ResetLen
+	}
+	if len(b) <= least {
 		return
 	}
 	if r.now.Sub(r.resetWindow) >= time.Second {
@@ -214,14 +221,18 @@ func (r *reader) unknown(id reliable.ConnID, b []byte, p *udpio.Packet) {
 	if r.resetCount++; r.resetCount > resetsPerSecond {
 		return
 	}
-	r.scratch = handshake.AppendUnknownID(r.scratch[:0], handshake.ConnID(id))
+	if sealed {
+		r.scratch = handshake.AppendReset(r.scratch[:0], handshake.ConnID(id), r.e.resetToken(id, p.Local))
+	} else {
+		r.scratch = handshake.AppendUnknownID(r.scratch[:0], handshake.ConnID(id))
+	}
 	r.e.stats.resets.Add(1)
 	r.e.write(r.scratch, p.Addr, p.Local)
 }
 
 // reset takes an ERR that says that the peer does not know one of our associations.
 func (r *reader) reset(b []byte, p *udpio.Packet) {
-	id, _, _, ok := handshake.ParseUnknownID(b)
+	id, token, hasToken, ok := handshake.ParseUnknownID(b)
 	if !ok {
 		r.e.stats.malformed.Add(1)
 		return
@@ -234,7 +245,10 @@ func (r *reader) reset(b []byte, p *udpio.Packet) {
 		return
 	}
 	s.mu.Lock()
-	if s.eng != nil {
+	switch {
+	case !s.resetBy(&token, hasToken):
+		r.e.stats.dropped.Add(1)
+	case s.eng != nil:
 		s.eng.Reset(r.now)
 	}
 	r.cur = s

@@ -149,7 +149,11 @@ func (s *Session) makeSealed(t *sealedClient) (err error) {
 		return nil
 	}
 	e := s.ep
-	t.m, err = sealed.NewClient(t.ctx, e.cfg.ClientTLS(s.remote), e.sealedParams(s.id, s.stream), e.cfg.EarlyData)
+	own := e.sealedParams(s.id, s.stream)
+	if e.cfg.ServerTLS == nil { // where the peer will find it is not known yet
+		own.ResetToken, own.HasResetToken = e.resetToken(s.id, udpio.Local{}), true
+	}
+	t.m, err = sealed.NewClient(t.ctx, e.cfg.ClientTLS(s.remote), own, e.cfg.EarlyData)
 	return err
 }
 
@@ -157,7 +161,6 @@ func (s *Session) makeSealed(t *sealedClient) (err error) {
 func (e *Endpoint) sealedParams(id reliable.ConnID, stream bool) handshake.SealedParams {
 	p := handshake.SealedParams{DatagramParams: e.params(id, stream)}
 	p.Header, p.Checksum = nil, false // the metadata comes when there are keys
-	p.ResetToken, p.HasResetToken = e.resetToken(id), true
 	return p
 }
 

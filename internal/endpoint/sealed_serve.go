@@ -3,8 +3,6 @@ package endpoint
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
 	"errors"
 	"slices"
 	"time"
@@ -266,6 +264,7 @@ func (e *Endpoint) admit(c *client, hello *handshake.SealedParams) (*handshake.S
 		return nil, err
 	}
 	p := e.sealedParams(c.sealed.id, hello.Stream)
+	p.ResetToken, p.HasResetToken = e.resetToken(c.sealed.id, c.local), true
 	p.SessionID = e.cfg.sessionID()
 	p.Confirm = e.cfg.Verify != nil || len(e.cfg.Header) > 0 || e.cfg.ServerTLS.ClientAuth != 0
 	return &p, nil
@@ -455,13 +454,4 @@ func (s *Session) notAdmitted(err error) {
 	e.freePlace(c)
 	e.mu.Unlock()
 	e.warn("vstp: client refused", "addr", s.remote.AddrPort, "err", err)
-}
-
-// resetToken is what proves to the peer of the association id that this end does not
-// know it any more. PROTOCOL §8.10.
-func (e *Endpoint) resetToken(id reliable.ConnID) (token [16]byte) {
-	h := hmac.New(sha256.New, e.resetKey[:])
-	h.Write(id[:])
-	copy(token[:], h.Sum(nil))
-	return token
 }
