@@ -143,8 +143,8 @@ func contenders() []*contender {
 		yamuxContender(),
 		http1Contender(), http2Contender(), http2StreamContender(),
 		grpcContender(), grpcStreamContender(),
-		udpContender(), udpBlastContender(), vstpUDPContender(),
-		quicContender(), kcpContender(), vstpRUDPNoCRCContender(), vstpRUDPContender(),
+		udpContender(), udpBlastContender(), vstpUDPContender(), vstpUDPTLSContender(),
+		quicContender(), kcpContender(), vstpRUDPNoCRCContender(), vstpRUDPContender(), vstpRUDPTLSContender(),
 		tcpCongestionContender("cubic"), tcpCongestionContender("bbr"),
 	}
 }

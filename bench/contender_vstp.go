@@ -19,12 +19,7 @@ func vstpNoCRCContender() *contender {
 
 func vstpTLSContender() *contender {
 	c := vstpOver("vstp-tls", "vstp over TCP and TLS 1.3", "tls", "tcp",
-		func(e *env, server bool) *vstp.Config {
-			if server {
-				return &vstp.Config{TLS: e.serverTLS}
-			}
-			return &vstp.Config{TLS: e.clientTLS}
-		})
+		withTLS)
 	c.idleConns = 2000
 	return c
 }
@@ -39,6 +34,13 @@ func vstpUnixNoCRCContender() *contender {
 }
 
 func noCRC(*env, bool) *vstp.Config { return &vstp.Config{Checksum: vstp.ChecksumOff} }
+
+func withTLS(e *env, server bool) *vstp.Config {
+	if server {
+		return &vstp.Config{TLS: e.serverTLS}
+	}
+	return &vstp.Config{TLS: e.clientTLS}
+}
 
 func vstpOver(name, what, base, network string, config func(e *env, server bool) *vstp.Config) *contender {
 	return &contender{
@@ -77,6 +79,12 @@ func vstpRUDPNoCRCContender() *contender {
 	return rudpOver("vstp-rudp-nocrc", "vstp stream over UDP, CRC off", noCRC)
 }
 
+func vstpRUDPTLSContender() *contender {
+	c := rudpOver("vstp-rudp-tls", "vstp stream over UDP, TLS 1.3", withTLS)
+	c.idleConns = 2000
+	return c
+}
+
 func rudpOver(name, what string, config func(e *env, server bool) *vstp.Config) *contender {
 	c := vstpOver(name, what, "", "rudp", config)
 	c.tests = append(slices.Clone(coreTests), "link")
@@ -84,20 +92,33 @@ func rudpOver(name, what string, config func(e *env, server bool) *vstp.Config) 
 	return c
 }
 
-// vstpUDPContender sends messages between a dialed connection and a net.PacketConn.
 func vstpUDPContender() *contender {
+	return udpMessages("vstp-udp", "vstp messages over UDP, Dial to ListenPacket",
+		func(*env, bool) *vstp.Config { return nil })
+}
+
+func vstpUDPTLSContender() *contender {
+	return udpMessages("vstp-udp-tls", "vstp messages over UDP, TLS 1.3, Dial to ListenPacket", withTLS)
+}
+
+// udpMessages sends messages between a dialed connection and a net.PacketConn.
+func udpMessages(name, what string, config func(e *env, server bool) *vstp.Config) *contender {
 	return &contender{
-		name: "vstp-udp", what: "vstp messages over UDP, Dial to ListenPacket",
+		name: name, what: what,
 		tests: []string{"rr", "fine-rr", "message"},
 		bases: rudpBases,
-		listen: func(_ *env, host string) (acceptor, error) {
-			pc, err := vstp.ListenPacket("udp", host+":0")
+		listen: func(e *env, host string) (acceptor, error) {
+			lc := vstp.ListenConfig{Config: config(e, true)}
+			pc, err := lc.ListenPacket(context.Background(), "udp", host+":0")
 			if err != nil {
 				return nil, err
 			}
 			return newPacketAcceptor(&packetStream{PacketConn: pc}, pc.LocalAddr()), nil
 		},
-		dial:  func(_ *env, addr string) (stream, error) { return vstp.Dial("udp", addr) },
+		dial: func(e *env, addr string) (stream, error) {
+			d := vstp.Dialer{Config: config(e, false)}
+			return d.Dial("udp", addr)
+		},
 		ports: vstpPort,
 	}
 }
