@@ -369,10 +369,10 @@ func (a *Assoc) Timeout() time.Time {
 		first(a.restAt())
 		first(a.askAt())
 		first(a.dropOldAt)
-		if a.c.KeepAlive > 0 && !a.pingDue {
+		if a.c.KeepAlive > 0 && !a.pingDue && !a.c.Early {
 			first(max(a.lastReceived, a.lastKeepAlive).add(a.c.KeepAlive))
 		}
-		if a.c.IdleTimeout > 0 {
+		if a.c.IdleTimeout > 0 && !a.c.Early { // the handshake has a timeout of its own
 			first(a.idleFrom.add(a.c.IdleTimeout))
 		}
 		if len(a.timers) > 0 {
@@ -392,7 +392,7 @@ func (a *Assoc) Advance(now time.Time) {
 		a.advanceClosed(t)
 		return
 	}
-	if d := a.c.IdleTimeout; d > 0 && t >= a.idleFrom.add(d) {
+	if d := a.c.IdleTimeout; d > 0 && !a.c.Early && t >= a.idleFrom.add(d) {
 		a.end(t, ErrIdleTimeout)
 		return
 	}
@@ -401,7 +401,7 @@ func (a *Assoc) Advance(now time.Time) {
 	}
 	a.messagesDue(t)
 	a.dropOldKeys(t)
-	if d := a.c.KeepAlive; d > 0 && t >= max(a.lastReceived, a.lastKeepAlive).add(d) {
+	if d := a.c.KeepAlive; d > 0 && !a.c.Early && t >= max(a.lastReceived, a.lastKeepAlive).add(d) {
 		a.lastKeepAlive = t
 		a.pingDue = true
 	}

@@ -335,3 +335,31 @@ func TestEarlyClose(t *testing.T) {
 		t.Error(v.Err(), c.Done())
 	}
 }
+
+// TestEarlyIsPatient: before there is an answer, neither the idle timeout of the session
+// before nor keep-alive means anything, and no probe timeout runs. RFC 9002 §6.2.1.
+func TestEarlyIsPatient(t *testing.T) {
+	s, c, v := newEarlyRig(t, asBefore)
+	cfg := c.c
+	cfg.IdleTimeout, cfg.KeepAlive = time.Second, 300*time.Millisecond
+	c = New(s.now, &cfg)
+	s.ends[0] = c
+	c.Write(s.now, 0, []byte("hi"))
+	s.links[0].down = true
+	s.wait(9 * time.Second)
+	if n := c.Stats().PacketsSent; n != 1 || c.Err() != nil || !c.Timeout().IsZero() {
+		t.Error(n, c.Err(), c.Timeout())
+	}
+	s.links[0].down = false
+	established(s, true)
+	begin := s.now
+	s.run(time.Second, func() bool { return v.streams[0].in.highest == 2 })
+	if d := s.now.Sub(begin); d > 200*time.Millisecond {
+		t.Errorf("repeated after %v", d)
+	}
+	s.links[1].down = true
+	s.wait(40 * time.Second)
+	if c.Err() != ErrIdleTimeout {
+		t.Error("the new idle timeout is not that of the handshake", c.Err())
+	}
+}
