@@ -31,6 +31,7 @@ func (s *Session) controlRecord(rec *handshake.Control) error {
 	switch {
 	case rec.Type == framing.TypeHello && !s.client && !s.helloed:
 		s.helloed = true
+		s.peerToken, s.hasPeerToken = rec.ResetToken, rec.HasResetToken
 		s.ep.controlHello(s, rec.Header)
 	case rec.Type == framing.TypeWelcome && s.client && !s.helloed:
 		s.helloed = true

@@ -150,9 +150,6 @@ func (s *Session) makeSealed(t *sealedClient) (err error) {
 	}
 	e := s.ep
 	own := e.sealedParams(s.id, s.stream)
-	if e.cfg.ServerTLS == nil { // where the peer will find it is not known yet
-		own.ResetToken, own.HasResetToken = e.resetToken(s.id, udpio.Local{}), true
-	}
 	t.m, err = sealed.NewClient(t.ctx, e.cfg.ClientTLS(s.remote), own, e.cfg.EarlyData)
 	return err
 }
@@ -245,7 +242,7 @@ func (s *Session) establishSealed(now time.Time, t *sealedClient, flight [][]byt
 	}
 	s.ep.established(s)
 	s.ep.crate.negotiated(s.remote.AddrPort)
-	hello, err := handshake.AppendControlHello(nil, s.ep.cfg.Header)
+	hello, err := s.controlHello()
 	if err != nil || !s.eng.WriteControl(hello) {
 		s.ended = &handshake.Error{Code: framing.CodeInternal, Reason: "metadata cannot be sent", Err: err}
 		s.eng.Close(now, uint64(framing.CodeInternal), "")
@@ -258,6 +255,15 @@ func (s *Session) establishSealed(now time.Time, t *sealedClient, flight [][]byt
 	s.room.wake()
 	s.messages.wake()
 	s.arm(now)
+}
+
+// controlHello makes the first record of the control stream.
+func (s *Session) controlHello() ([]byte, error) {
+	e := s.ep
+	if e.cfg.ServerTLS != nil { // its tokens depend on where the peer reaches it, which is not known yet
+		return handshake.AppendControlHello(nil, e.cfg.Header)
+	}
+	return handshake.AppendControlHelloToken(nil, e.cfg.Header, e.resetToken(s.id, udpio.Local{}))
 }
 
 // sayFlight sends datagrams of the handshake.

@@ -283,7 +283,6 @@ func (e *Endpoint) welcomeSealed(c *client) {
 	s.id = t.id
 	s.stream, s.shared = hello.Stream, !hello.Stream
 	s.tls = &state
-	s.peerToken, s.hasPeerToken = hello.ResetToken, hello.HasResetToken
 	s.admission, s.tickets = c, tickets
 	result.SessionID = t.m.SessionID()
 

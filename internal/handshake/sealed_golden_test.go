@@ -47,7 +47,7 @@ func goldenTLS(typ byte) []byte { return []byte{typ, 0, 0, 4, 0x74, 0x6c, 0x73, 
 func TestGoldenParams(t *testing.T) {
 	blocks := goldenBlocks(t)
 	c, err := ParseClientParams(blocks["Parameters: of a client"])
-	if err != nil || c.SourceID != clientID || !c.Stream || !c.HasResetToken {
+	if err != nil || c.SourceID != clientID || !c.Stream || c.HasResetToken {
 		t.Fatalf("%+v, %v", c, err)
 	}
 	s, err := ParseServerParams(blocks["Parameters: of a server"])

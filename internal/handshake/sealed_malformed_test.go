@@ -249,15 +249,23 @@ func TestMalformedParams(t *testing.T) {
 	}
 	source, token := f1(framing.KeySourceID, "12345678"), f1(framing.KeyResetToken, string(testToken[:]))
 	for name, h := range map[string]framing.Header{
+		"token of 15 bytes": {f1(framing.KeyResetToken, string(testToken[1:]))},
+		"token empty":       {f1(framing.KeyResetToken, "")},
+		"token twice":       {token, token},
+	} { // of a client none is read
+		if _, err := ParseClientParams(block(t, append(slices.Clone(clientFields), h...))); err != nil {
+			t.Error(name, err)
+		}
+		_, err := ParseServerParams(block(t, append(slices.Clone(serverFields), h...)))
+		wantError(t, name, err, framing.CodeProtocol)
+	}
+	for name, h := range map[string]framing.Header{
 		"max message and more": {varints(framing.KeyMaxMessage, 1, 1)},
 		"max message twice":    {varints(framing.KeyMaxMessage, 1), varints(framing.KeyMaxMessage, 1)},
 		"idle too long":        {varints(framing.KeyIdle, MaxIdle+1)},
 		"idle twice":           {varints(framing.KeyIdle, 1), varints(framing.KeyIdle, 1)},
 		"versions twice":       {versions1},
 		"source id twice":      {source},
-		"token of 15 bytes":    {f1(framing.KeyResetToken, string(testToken[1:]))},
-		"token empty":          {f1(framing.KeyResetToken, "")},
-		"token twice":          {token, token},
 		"metadata":             {f1("route", "eu-1")},
 		"an empty key":         {f1("", "")},
 		"key 20":               {f1("\x20", "")},

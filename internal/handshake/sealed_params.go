@@ -7,11 +7,11 @@ import "github.com/vstp-go/vstp/framing"
 // Checksum, MaxFrame, Compression and Header mean nothing here. PROTOCOL §8.6.
 type SealedParams struct {
 	DatagramParams
-	ClientID      ConnID   // server: the client's
-	SessionID     [16]byte // server
-	ResetToken    [ResetTokenLen]byte
-	HasResetToken bool
-	Confirm       bool // server: the client waits for WELCOME
+	ClientID      ConnID              // server: the client's
+	SessionID     [16]byte            // server
+	ResetToken    [ResetTokenLen]byte // server: the client's would be read on the way
+	HasResetToken bool                // server
+	Confirm       bool                // server: the client waits for WELCOME
 }
 
 // AppendClientParams appends the transport parameters of a client. An error says that
@@ -54,6 +54,9 @@ func AppendServerParams(b []byte, p *SealedParams) ([]byte, error) {
 	if own.Confirm {
 		h = append(h, framing.Field{Key: framing.KeyConfirm, Value: "\x01"})
 	}
+	if own.HasResetToken {
+		h = append(h, framing.Field{Key: framing.KeyResetToken, Value: string(own.ResetToken[:])})
+	}
 	return own.finish(b, h)
 }
 
@@ -67,9 +70,6 @@ func (p *SealedParams) checked() (SealedParams, error) {
 
 // finish appends what both ends write behind their own.
 func (p *SealedParams) finish(b []byte, h framing.Header) ([]byte, error) {
-	if p.HasResetToken {
-		h = append(h, framing.Field{Key: framing.KeyResetToken, Value: string(p.ResetToken[:])})
-	}
 	b, err := framing.AppendHeader(b, h)
 	if err != nil {
 		panic("BUG: " + err.Error())
@@ -157,7 +157,7 @@ func (p *SealedParams) parseOwn(b framing.RawHeader, server bool) error {
 			}
 			continue
 		}
-		if !server && (i == ownPacket || i == ownConfirm) {
+		if !server && i != ownSource {
 			continue
 		}
 		if v[i] != nil {

@@ -9,7 +9,7 @@ import (
 )
 
 var (
-	sealedClient = SealedParams{DatagramParams: goldenClient, ResetToken: testToken, HasResetToken: true}
+	sealedClient = SealedParams{DatagramParams: goldenClient}
 	sealedServer = SealedParams{
 		DatagramParams: DatagramParams{
 			Params:      Params{MaxMessage: 1 << 30, Idle: 20 * time.Second},
