@@ -124,6 +124,9 @@ func (f *benchFlags) runTest(ctx context.Context, addr string, test benchproto.T
 	rep.Carrier, rep.Checksum = state.Carrier, state.Checksum
 	if !f.json {
 		fmt.Fprintf(out, "connected by %s in %s\n", describe(r.conns[0]), ms(time.Duration(rep.Dial*float64(time.Second))))
+		if t := tlsOf(r.conns[len(r.conns)-1]).line(); t != "" && !f.quiet {
+			fmt.Fprintln(out, oneLine(t))
+		}
 		if !f.quiet {
 			r.out = out
 		}

@@ -24,6 +24,13 @@ func (f *netFlags) dial(ctx context.Context, config *vstp.Config, addr string) (
 	return c.(*vstp.Conn), nil
 }
 
+// tell says with -v how a connection runs.
+func (f *netFlags) tell(log *lineLog, c any) {
+	if vc, ok := c.(*vstp.Conn); ok && f.verbose {
+		log.printf("connected by %s", describeTLS(vc))
+	}
+}
+
 // listen announces on addr.
 func (f *netFlags) listen(ctx context.Context, config *vstp.Config, addr string) (net.Listener, error) {
 	return (&vstp.ListenConfig{Config: config}).Listen(ctx, f.network, addr)

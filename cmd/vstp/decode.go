@@ -196,11 +196,25 @@ const packetField = 2 + len(framing.KeyPacket) + 8 + 4
 
 // appendPacket appends what is in a frame that is a packet on UDP. PROTOCOL §7.1.
 func appendPacket(b []byte, f framing.Frame) []byte {
-	if f.Type != framing.TypeData || len(f.Header) != packetField {
+	if len(f.Header) != packetField {
 		return b
 	}
 	key, value, rest, err := f.Header.Next()
-	if err != nil || len(rest) > 0 || string(key) != framing.KeyPacket {
+	if err != nil || len(rest) > 0 {
+		return b
+	}
+	if f.Flags.Has(framing.FlagSealed) { // PROTOCOL §8.4
+		switch {
+		case string(key) == framing.KeySourceID && f.Type == framing.TypeHello:
+			return fmt.Appendf(b, "  0-RTT packet, connection id of the sender %x; number masked, chunks encrypted\n", value[:8])
+		case string(key) != framing.KeyPacket:
+			return b
+		case f.Type == framing.TypeHello, f.Type == framing.TypeWelcome:
+			return fmt.Appendf(b, "  handshake packet, connection id %x; number masked, chunks encrypted\n", value[:8])
+		}
+		return fmt.Appendf(b, "  connection id %x; packet number and key phase masked, chunks encrypted\n", value[:8])
+	}
+	if f.Type != framing.TypeData || string(key) != framing.KeyPacket {
 		return b
 	}
 	b = fmt.Appendf(b, "  connection id %x, packet number %d (its low 32 bits)\n", value[:8], binary.BigEndian.Uint32(value[8:]))

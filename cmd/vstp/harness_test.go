@@ -172,9 +172,6 @@ func certs(t testing.TB) (ca, cert, key string) {
 func onSites(t *testing.T, test func(t *testing.T, s site)) {
 	for _, network := range []string{"tcp", "unix", "rudp"} {
 		for _, tls := range []bool{false, true} {
-			if tls && network == "rudp" {
-				continue
-			}
 			t.Run(fmt.Sprintf("%s,tls=%v", network, tls), func(t *testing.T) {
 				s := site{network: network, listen: "127.0.0.1:0"}
 				if network == "unix" {

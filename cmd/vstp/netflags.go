@@ -106,7 +106,7 @@ func addNetFlags(cmd *cobra.Command, o *options, r role) *netFlags {
 		networks += ", or udp, udp4, udp6 (messages)"
 	}
 	fs.StringVar(&f.network, "network", "tcp", "network by `name`: "+networks)
-	fs.BoolVar(&f.tls, "tls", false, "TLS 1.3; implied by the flags below that need it; not on UDP")
+	fs.BoolVar(&f.tls, "tls", false, "TLS 1.3, on every network; implied by the flags below that need it")
 	fs.StringVar(&f.cert, "cert", "", "own certificate, a PEM `file`")
 	fs.StringVar(&f.key, "key", "", "its private key, a PEM `file`")
 	if r&dials != 0 {
@@ -193,27 +193,18 @@ func (f *netFlags) checkNetwork() error {
 	return nil
 }
 
-// checkTLS refuses TLS where there is none.
-func (f *netFlags) checkTLS(useTLS bool) error {
-	if useTLS && f.isDatagrams() {
-		return usagef("there is no TLS on %s yet: use --network tcp, or leave --tls and the flags for certificates away "+
-			"where everybody on the way may read", f.network)
-	}
-	return nil
-}
-
 // client returns the configuration for dialing.
 func (f *netFlags) client(log io.Writer) (*vstp.Config, error) { return f.clientTLS(log, f.usesTLS()) }
 
 func (f *netFlags) clientTLS(log io.Writer, useTLS bool) (*vstp.Config, error) {
 	c, err := f.config(log)
-	if err == nil {
-		err = f.checkTLS(useTLS)
-	}
 	if err != nil || !useTLS {
 		return c, err
 	}
-	t := &tls.Config{ServerName: f.serverName, InsecureSkipVerify: f.insecure}
+	t := &tls.Config{
+		ServerName: f.serverName, InsecureSkipVerify: f.insecure,
+		ClientSessionCache: tls.NewLRUClientSessionCache(0), // for commands that dial more than once
+	}
 	if f.ca != "" {
 		if t.RootCAs, err = tlsvstp.LoadPool(f.ca); err != nil {
 			return nil, err
@@ -231,9 +222,6 @@ func (f *netFlags) server(log io.Writer) (*vstp.Config, error) { return f.server
 
 func (f *netFlags) serverTLS(log io.Writer, useTLS bool) (*vstp.Config, error) {
 	c, err := f.config(log)
-	if err == nil {
-		err = f.checkTLS(useTLS)
-	}
 	if err != nil || !useTLS {
 		return c, err
 	}

@@ -25,12 +25,14 @@ func newPing(o *options) *cobra.Command {
 		Short: "Measure dial time and round trips",
 		Long: `ping connects to a vstp server, whatever it serves, and measures the time of PING
 and PONG frames on that one connection. The server's application is not involved,
-but must be reading. --timeout bounds each round trip, too.
+but must be reading. --timeout bounds each round trip, too. With TLS it tells the
+version, the cipher suite, and who the server is.
 
 Ctrl-C ends it with the summary. It fails if an answer is missing.`,
 		Example: `  vstp ping host
   vstp ping --network rudp -c 3 --json host
-  vstp ping -c 100 -i 10ms --tls --ca ca.pem host:6969`,
+  vstp ping -c 100 -i 10ms --ca ca.pem host:6969
+  vstp ping --network udp --ca ca.pem host`,
 		Args: exactArgs(1, "ADDRESS"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if count < 0 || interval <= 0 {
@@ -51,6 +53,9 @@ Ctrl-C ends it with the summary. It fails if an answer is missing.`,
 				p.out = io.Discard
 			}
 			fmt.Fprintf(p.out, "connected by %s in %s\n", describe(c), ms(p.dial))
+			if t := tlsOf(c).line(); t != "" {
+				fmt.Fprintln(p.out, oneLine(t))
+			}
 			err = p.run(cmd.Context(), c, count, interval, f.timeout)
 			path := pathOf(c)
 			if asJSON {
@@ -150,13 +155,14 @@ type pingReport struct {
 	Sent     int        `json:"sent"`
 	Answered uint64     `json:"answered"`
 	RTT      *tripStats `json:"round_trip,omitempty"`
+	TLS      *tlsReport `json:"tls,omitempty"`
 	Path     *pathStats `json:"path,omitempty"`
 }
 
 func (p *pinger) json(w io.Writer, c *vstp.Conn, path *pathStats) error {
 	rep := pingReport{
 		Address: p.addr, Network: networkOf(c.ConnectionState()), Dial: p.dial.Seconds(),
-		Sent: p.sent, Answered: p.rtt.Count(), Path: path,
+		Sent: p.sent, Answered: p.rtt.Count(), TLS: tlsOf(c), Path: path,
 	}
 	if rep.Answered > 0 {
 		rep.RTT = newTripStats(&p.rtt)

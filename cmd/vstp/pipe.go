@@ -35,7 +35,7 @@ done, pipe fails: what came out may not be all.`,
 			}
 			defer c.Close()
 			if o.verbose {
-				o.infof(cmd.ErrOrStderr(), "connected by %s", describe(c))
+				o.infof(cmd.ErrOrStderr(), "connected by %s", describeTLS(c))
 			}
 			err = pipe(ctx, c, cmd.InOrStdin(), cmd.OutOrStdout())
 			if err != nil {

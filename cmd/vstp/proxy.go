@@ -121,6 +121,8 @@ func (p *proxy) carry(ctx context.Context, c net.Conn) {
 		a.Abort(errors.New("cannot reach the target: " + publicText(err)))
 		return
 	}
+	p.tell(&p.log, c)
+	p.tell(&p.log, b.Conn)
 	start := time.Now()
 	up, down, err := relay.Run(a, b)
 	switch {

@@ -97,6 +97,7 @@ func (f *serveFlags) run(ctx context.Context, dir string, stderr io.Writer) erro
 	f.infof(stderr, "serving %s on %s", dir, ln.Addr())
 	loop := acceptLoop{max: f.maxConns, grace: f.grace, handle: func(ctx context.Context, c net.Conn) {
 		vc := c.(*vstp.Conn)
+		f.tell(log, vc)
 		from := c.RemoteAddr().String()
 		s := &fileproto.Server{
 			Root: root, Writable: f.writable, MaxSize: f.maxSize,

@@ -74,6 +74,9 @@ func (f *transferFlags) attempt(ctx context.Context, config *vstp.Config, addr s
 		return &connError{err}
 	}
 	defer c.Close()
+	if f.verbose {
+		t.say("connected by %s", describeTLS(c))
+	}
 	stop := context.AfterFunc(ctx, func() { c.Close() })
 	defer stop()
 	if service := c.ConnectionState().PeerHeader.Get(fileproto.ServiceKey); service != fileproto.Service {
