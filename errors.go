@@ -80,6 +80,7 @@ const (
 	CodeCompression = framing.CodeCompression // a payload cannot be decompressed
 	CodeInternal    = framing.CodeInternal    // the sender's own fault
 	CodeTLS         = framing.CodeTLS         // one side speaks TLS and the other does not
+	CodeAlert       = framing.CodeAlert       // on datagrams: TLS has given up, the reason says why
 
 	CodeApplication = framing.CodeApplication
 )

@@ -266,7 +266,7 @@ func (e *Endpoint) admit(c *client, hello *handshake.SealedParams) (*handshake.S
 	p := e.sealedParams(c.sealed.id, hello.Stream)
 	p.ResetToken, p.HasResetToken = e.resetToken(c.sealed.id, c.local), true
 	p.SessionID = e.cfg.sessionID()
-	p.Confirm = e.cfg.Verify != nil || len(e.cfg.Header) > 0 || e.cfg.ServerTLS.ClientAuth != 0
+	p.Confirm = e.cfg.Verify != nil || len(e.cfg.Header) > 0 || e.cfg.ServerTLS.ClientAuth != 0 || e.cfg.ServerTLS.GetConfigForClient != nil
 	return &p, nil
 }
 

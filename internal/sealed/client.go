@@ -72,10 +72,13 @@ func (c *Client) parameters(b []byte) error {
 // Receive takes a datagram that claims to be for this client, and may change it.
 // Nothing of it is kept. It reports whether the server has said anything in it.
 func (c *Client) Receive(b []byte) bool {
-	if c.err != nil || c.done {
+	if c.err != nil {
 		return false
 	}
 	_, _, kind := handshake.RouteID(b)
+	if c.done { // the server may still find that it does not want the client's certificate
+		return kind == handshake.KindSealedWelcome && c.take(b, framing.TypeWelcome)
+	}
 	switch kind {
 	case handshake.KindWelcome:
 		return c.welcome(b)

@@ -137,7 +137,7 @@ func (e *end) take(b []byte, typ framing.Type) bool {
 	for _, p := range c.pieces {
 		e.hs.add(p.offset, p.data)
 	}
-	if c.closed && !e.done {
+	if c.closed {
 		e.fail(&handshake.RemoteError{Code: c.code, Reason: c.reason})
 	}
 	return true
