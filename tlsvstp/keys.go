@@ -4,7 +4,7 @@ import (
 	"crypto"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hkdf"
+	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/tls"
@@ -111,55 +111,47 @@ func NewKeys(suite uint16, secret []byte) (*Keys, error) {
 	if len(secret) != s.hashLen {
 		return nil, fmt.Errorf("tlsvstp: a secret of %d bytes, want %d", len(secret), s.hashLen)
 	}
-	k, err := newKeys(s, append([]byte(nil), secret...))
+	k, mac, err := newKeys(s, append([]byte(nil), secret...))
 	if err != nil {
 		return nil, err
 	}
-	hp, err := s.expand(k.secret, "quic hp", s.keyLen)
-	if err != nil {
-		return nil, err
-	}
-	if k.mask, err = s.newMask(hp); err != nil {
-		return nil, err
-	}
-	return k, nil
-}
-
-// newKeys makes keys that still need the mask of header protection.
-func newKeys(s *suite, secret []byte) (*Keys, error) {
-	key, err := s.expand(secret, "quic key", s.keyLen)
-	if err != nil {
-		return nil, err
-	}
-	iv, err := s.expand(secret, "quic iv", nonceLen)
-	if err != nil {
-		return nil, err
-	}
-	k := &Keys{suite: s, secret: secret, iv: [nonceLen]byte(iv)}
-	k.aead, err = s.newAEAD(key)
+	k.mask, err = s.newMask(s.expand(mac, "quic hp", s.keyLen))
 	return k, err
 }
 
-// expand is HKDF-Expand-Label of RFC 8446 §7.1, with an empty context.
-func (s *suite) expand(secret []byte, label string, n int) ([]byte, error) {
+// newKeys makes keys that still need the mask of header protection. It also returns
+// what more is derived from the secret with.
+func newKeys(s *suite, secret []byte) (*Keys, hash.Hash, error) {
+	mac := hmac.New(s.hash, secret)
+	k := &Keys{suite: s, secret: secret}
+	var err error
+	k.aead, err = s.newAEAD(s.expand(mac, "quic key", s.keyLen))
+	copy(k.iv[:], s.expand(mac, "quic iv", nonceLen))
+	return k, mac, err
+}
+
+// expand is HKDF-Expand-Label of RFC 8446 §7.1, with an empty context, and mac an HMAC
+// with the secret for its key. It gives no more than one hash, so that HKDF-Expand (RFC
+// 5869 §2.3) is one HMAC. The package crypto/hkdf would begin with the secret anew for
+// every label, and that is most of what keys cost.
+func (s *suite) expand(mac hash.Hash, label string, n int) []byte {
 	info := make([]byte, 0, 32)
 	info = append(info, byte(n>>8), byte(n), byte(len("tls13 ")+len(label)))
 	info = append(info, "tls13 "...)
 	info = append(info, label...)
-	info = append(info, 0)
-	return hkdf.Expand(s.hash, secret, string(info), n)
+	info = append(info, 0, 1)
+	mac.Reset()
+	mac.Write(info)
+	return mac.Sum(make([]byte, 0, s.hashLen))[:n]
 }
 
 // Next returns the keys that follow in a key update, RFC 9001 §6.1. Those for
 // header protection stay. k can be used on.
 func (k *Keys) Next() *Keys {
-	secret, err := k.suite.expand(k.secret, "quic ku", k.suite.hashLen)
+	secret := k.suite.expand(hmac.New(k.suite.hash, k.secret), "quic ku", k.suite.hashLen)
+	next, _, err := newKeys(k.suite, secret)
 	if err != nil {
 		panic("BUG: tlsvstp: " + err.Error()) // it worked for k, with the same lengths
-	}
-	next, err := newKeys(k.suite, secret)
-	if err != nil {
-		panic("BUG: tlsvstp: " + err.Error())
 	}
 	next.mask = k.mask
 	return next

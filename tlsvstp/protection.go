@@ -25,11 +25,11 @@ type Protection struct {
 	// Of 0-RTT. A client has the first one, a server the second one.
 	earlyWrite, earlyRead *Keys
 
-	// Of the present phase, and of the one after it, which are there in time: to make
-	// them takes longer than to use them, and that would tell whether a phase bit was
-	// believed (RFC 9001 §6.3).
-	write, nextWrite *Keys
-	read, nextRead   *Keys
+	// Of the present phase. Those to read the one after it with are there in time: to
+	// make them takes longer than to use them, and that would tell whether a phase bit
+	// was believed (RFC 9001 §6.3).
+	write          *Keys
+	read, nextRead *Keys
 
 	// prevRead are the keys before read, until DropOld.
 	prevRead *Keys
@@ -66,7 +66,7 @@ func NewProtection() *Protection {
 
 // SetWrite sets the keys for sealing of the first phase. Early ones are forgotten.
 func (p *Protection) SetWrite(k *Keys) {
-	p.write, p.nextWrite, p.earlyWrite = k, k.Next(), nil
+	p.write, p.earlyWrite = k, nil
 	p.sealLimit = k.suite.sealLimit
 	p.sealed = 0
 }
@@ -216,7 +216,7 @@ func (p *Protection) nextPhase() {
 		p.oldEnd = max(p.oldEnd, p.high+1)
 	}
 	p.prevRead, p.read, p.nextRead = p.read, p.nextRead, p.nextRead.Next()
-	p.write, p.nextWrite = p.nextWrite, p.nextWrite.Next()
+	p.write = p.write.Next()
 	p.phase ^= phaseBit
 	p.sealed, p.acked = 0, false
 	p.low, p.high = noNumber, 0

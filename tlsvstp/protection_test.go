@@ -289,7 +289,7 @@ func TestKeyUpdateOrder(t *testing.T) {
 		a.send()
 		p := packet([]byte("chunks 5"), 5)
 		p[flagsOffset] |= phaseBit
-		a.wantDrop(b.nextWrite.SealPacket(p, 0, 5))
+		a.wantDrop(b.write.Next().SealPacket(p, 0, 5))
 		a.wantOpen(b.send())
 	})
 	t.Run("two updates at once", func(t *testing.T) {
