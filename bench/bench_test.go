@@ -167,6 +167,45 @@ func BenchmarkRoundTrip(b *testing.B) {
 	}
 }
 
+// BenchmarkDial connects, has a byte there and back, and closes: both ends of a handshake.
+func BenchmarkDial(b *testing.B) {
+	for _, c := range append(benchContenders(), vstpRUDPContender(), vstpRUDPTLSContender(), quicContender()) {
+		b.Run(c.name, func(b *testing.B) {
+			e := testEnv(b, true)
+			a, err := c.listen(e, "127.0.0.1")
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer a.Close()
+			go func() {
+				for {
+					s, err := a.Accept()
+					if err != nil {
+						return
+					}
+					go func() {
+						echo(s, make([]byte, 1), 1<<62)
+						s.Close()
+					}()
+				}
+			}()
+			req, resp := make([]byte, 1), make([]byte, 1)
+			b.ReportAllocs()
+			for b.Loop() {
+				s, err := c.dial(e, a.Addr())
+				if err != nil {
+					b.Fatal(err)
+				}
+				x := &streamExchanger{s}
+				if err := x.Exchange(req, resp); err != nil {
+					b.Fatal(err)
+				}
+				x.Close()
+			}
+		})
+	}
+}
+
 func benchSize(n int) string {
 	switch {
 	case n >= 1<<20:

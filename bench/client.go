@@ -29,7 +29,7 @@ func runClient(s *spec, c *contender, e *env) (v values, hold any, err error) {
 		return clientLinkMessages(s, c, e)
 	case "link-rr":
 		v, err = clientLinkRoundTrips(s, c, e)
-	case "dials":
+	case "dials", "handshakes":
 		v, err = clientDials(s, c, e)
 	case "idle":
 		return clientIdle(s, c, e)
@@ -210,6 +210,7 @@ func clientAllocs(s *spec, c *contender, e *env) (values, error) {
 func clientDials(s *spec, c *contender, e *env) (values, error) {
 	var (
 		count    atomic.Int64
+		resumed  atomic.Int64
 		failure  atomic.Pointer[error]
 		wg       sync.WaitGroup
 		deadline time.Time
@@ -225,6 +226,9 @@ func clientDials(s *spec, c *contender, e *env) (values, error) {
 			x.Close()
 			return fmt.Errorf("exchange: %w", err)
 		}
+		if s.Test == "handshakes" && didResume(x) {
+			resumed.Add(1)
+		}
 		return x.Close()
 	}
 	for i := range 20 {
@@ -232,6 +236,7 @@ func clientDials(s *spec, c *contender, e *env) (values, error) {
 			return nil, err
 		}
 	}
+	resumed.Store(0)
 	prof.start()
 	m := startMeter()
 	deadline = m.at.Add(s.Duration)
@@ -253,10 +258,14 @@ func clientDials(s *spec, c *contender, e *env) (values, error) {
 		return nil, fmt.Errorf("after %d dials: %w", count.Load(), *err)
 	}
 	n := float64(count.Load())
+	if s.Test == "handshakes" && s.Resume != (resumed.Load() > 0) {
+		return nil, fmt.Errorf("%d of %.0f handshakes were resumed", resumed.Load(), n)
+	}
 	return values{
 		"rate":    n / u.wall.Seconds(),
 		"cpu":     u.cpu.Seconds() * 1e6 / n,
 		"mallocs": float64(u.mallocs) / n,
+		"resumed": float64(resumed.Load()) / n,
 	}, nil
 }
 

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+
+	"github.com/vstp-go/vstp"
 )
 
 // A stream is what all contenders have in common. Close also ends the
@@ -90,6 +92,9 @@ var commonTests = []string{"bulk", "rr", "dials"}
 
 // Streams of which allocations and memory are worth a comparison take part in these too.
 var coreTests = []string{"bulk", "fine-bulk", "rr", "fine-rr", "message", "dials", "allocs", "idle"}
+
+// With TLS, these.
+var sealedTests = append(slices.Clone(coreTests), "handshakes")
 
 func (c *contender) has(test string) bool {
 	tests := c.tests
@@ -170,6 +175,24 @@ func (x *streamExchanger) Exchange(req, resp []byte) error {
 }
 
 func (x *streamExchanger) Close() error { return x.s.Close() }
+
+// didResume reports whether an exchanger's stream has resumed a TLS session.
+func didResume(x exchanger) bool {
+	sx, ok := x.(*streamExchanger)
+	if !ok {
+		return false
+	}
+	switch s := sx.s.(type) {
+	case *tls.Conn:
+		return s.ConnectionState().DidResume
+	case *vstp.Conn:
+		state := s.ConnectionState()
+		return state.TLS != nil && state.TLS.DidResume
+	case *quicStream:
+		return s.conn.ConnectionState().TLS.DidResume
+	}
+	return false
+}
 
 // A netAcceptor is a net.Listener as an acceptor.
 type netAcceptor struct{ net.Listener }
@@ -295,7 +318,7 @@ func unixContender() *contender {
 
 func tlsContender() *contender {
 	return &contender{
-		name: "tls", what: "crypto/tls 1.3 over TCP", base: "tcp", tests: coreTests, idleConns: 2000,
+		name: "tls", what: "crypto/tls 1.3 over TCP", base: "tcp", tests: sealedTests, idleConns: 2000,
 		listen: func(e *env, host string) (acceptor, error) {
 			ln, err := listenTCP(host)
 			if err != nil {

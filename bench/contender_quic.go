@@ -15,7 +15,7 @@ const quicProtocol = "bench"
 func quicContender() *contender {
 	return &contender{
 		name: "quic", what: "one stream of quic-go, TLS 1.3",
-		tests:     []string{"bulk", "fine-bulk", "rr", "fine-rr", "dials", "idle", "message", "link"},
+		tests:     []string{"bulk", "fine-bulk", "rr", "fine-rr", "dials", "handshakes", "idle", "message", "link"},
 		bases:     map[string]string{"rr": "udp"},
 		idleConns: 1000,
 		listen: func(e *env, host string) (acceptor, error) {

@@ -20,6 +20,7 @@ func vstpNoCRCContender() *contender {
 func vstpTLSContender() *contender {
 	c := vstpOver("vstp-tls", "vstp over TCP and TLS 1.3", "tls", "tcp",
 		withTLS)
+	c.tests = sealedTests
 	c.idleConns = 2000
 	return c
 }
@@ -81,6 +82,7 @@ func vstpRUDPNoCRCContender() *contender {
 
 func vstpRUDPTLSContender() *contender {
 	c := rudpOver("vstp-rudp-tls", "vstp stream over UDP, TLS 1.3", withTLS)
+	c.tests = append(c.tests, "handshakes")
 	c.idleConns = 2000
 	return c
 }

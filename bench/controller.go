@@ -46,6 +46,11 @@ func (s *spec) groupID() string {
 	switch s.Test {
 	case "dials":
 		return fmt.Sprintf("dials-%d", s.Parallel)
+	case "handshakes":
+		if s.Resume {
+			return "handshakes-resumed"
+		}
+		return "handshakes-full"
 	case "idle":
 		if s.Reader {
 			return "idle-reader"
@@ -209,7 +214,7 @@ func (c *controller) progress(g *group, round int, r *row, v values) {
 		what = linkProgress(r, v)
 	case g.Spec.Test == "rr":
 		what = fmt.Sprintf("p50 %.1f us", v["p50"])
-	case g.Spec.Test == "dials":
+	case g.Spec.Test == "dials" || g.Spec.Test == "handshakes":
 		what = fmt.Sprintf("%.0f/s", v["rate"])
 	case g.Spec.Test == "allocs":
 		what = fmt.Sprintf("%.2f + %.2f", v["mallocs"], v["server.mallocs"])
@@ -242,6 +247,9 @@ func (c *controller) runCell(ctx context.Context, s spec, name string) (values, 
 		if v["total"] != v["server.total"] && !contenderNamed(name).lossy {
 			return nil, fmt.Errorf("%.0f bytes were written and %.0f read", v["server.total"], v["total"])
 		}
+	case "handshakes":
+		v["server.cpu"] *= 1e6 / v["server.accepted"]
+		v["cpu.both"] = v["cpu"] + v["server.cpu"]
 	case "idle":
 		v["conns"] = float64(s.Count)
 	}

@@ -43,7 +43,7 @@ type options struct {
 }
 
 // allTests are the tests in the order in which they run.
-var allTests = []string{"fine-bulk", "bulk", "fine-rr", "rr", "message", "allocs", "dials", "idle"}
+var allTests = []string{"fine-bulk", "bulk", "fine-rr", "rr", "message", "allocs", "dials", "handshakes", "idle"}
 
 func main() {
 	if text := os.Getenv(workerEnv); text != "" {
@@ -253,6 +253,10 @@ func (o *options) groups(test string) []*group {
 		for _, parallel := range []int{1, 8} {
 			add(o.rounds, spec{Size: 1, Parallel: parallel, Addresses: 4})
 		}
+	case "handshakes":
+		for _, resume := range []bool{false, true} {
+			add(o.rounds, spec{Size: 1, Parallel: handshakeParallel, Resume: resume, Addresses: 4})
+		}
 	case "idle":
 		for _, reader := range []bool{false, true} {
 			add(o.idleRounds, spec{Size: 1, Count: o.idle, Reader: reader, Addresses: 4})
@@ -260,6 +264,9 @@ func (o *options) groups(test string) []*group {
 	}
 	return gs
 }
+
+// handshakeParallel is how many handshakes go on at a time: enough for two CPUs to be busy.
+const handshakeParallel = 8
 
 // group returns a group of all contenders that are wanted and take part in it.
 func (o *options) group(s spec, rounds int) *group {

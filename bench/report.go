@@ -189,6 +189,11 @@ func (g *group) title() string {
 			return "Dials, one at a time"
 		}
 		return fmt.Sprintf("Dials, %d at a time", g.Spec.Parallel)
+	case "handshakes":
+		if g.Spec.Resume {
+			return "TLS handshakes, resumed"
+		}
+		return "TLS handshakes, full"
 	case "idle":
 		if g.Spec.Reader {
 			return "Idle connections with a goroutine in Read"
@@ -216,6 +221,9 @@ func (g *group) explanation() string {
 		return "Allocations for a Write and the Reads of its answer, in each of the processes, when warm."
 	case "dials":
 		return "Connect, handshake, one byte there and back, close."
+	case "handshakes":
+		return fmt.Sprintf("Connect, TLS 1.3 handshake with an ECDSA P-256 certificate, one byte there and back, close; %d at a time. "+
+			"CPU seconds for 1,000 of them.", g.Spec.Parallel)
 	case "idle":
 		return "Memory for each connection, KiB, after each has carried 1 KiB there and back and a garbage collection. " +
 			"Beyond the bare socket is heap and stack without those of the contender it is built upon (tcp, unix, tls)."
@@ -297,6 +305,8 @@ func (g *group) head() []string {
 		return []string{"", "client", "server", "bytes, client"}
 	case "dials":
 		return []string{"", "dials/s", x, "x its base", "CPU us, client", "allocs, client"}
+	case "handshakes":
+		return []string{"", "handshakes/s", x, "CPU s/1000, both ends", "CPU " + x, "client", "server", "allocs, client", "server", "resumed"}
 	}
 	return []string{
 		"", "connections", "server heap", "stack", "heap+stack", "beyond the bare socket", "RSS", "goroutines",
@@ -340,6 +350,13 @@ func (g *group) cells(r *row) []string {
 		return []string{f("%.2f", "mallocs"), f("%.2f", "server.mallocs"), f("%.1f", "bytes")}
 	case "dials":
 		return []string{f("%.0f", "rate"), toBase("rate"), g.own(r, "rate"), f("%.0f", "cpu"), f("%.0f", "mallocs")}
+	case "handshakes":
+		per := func(key string) string { return fmt.Sprintf("%.2f", m[key]/1e3) }
+		return []string{
+			f("%.0f", "rate"), toBase("rate"), per("cpu.both"), toBase("cpu.both"), per("cpu"), per("server.cpu"),
+			f("%.0f", "mallocs"), fmt.Sprintf("%.0f", m["server.mallocs"]/m["server.accepted"]),
+			fmt.Sprintf("%.0f %%", 100*m["resumed"]),
+		}
 	}
 	return []string{
 		f("%.0f", "conns"), f("%.2f", "server.heap"), f("%.2f", "server.stack"),
@@ -405,6 +422,7 @@ func (res *result) goals(b *strings.Builder) {
 		r := res.ratio(id, "vstp-rudp", "tcp", "rate")
 		check(id+", rudp, x tcp", ">= 1.00", "1.50", r.String(), r.OK, r.Median >= 1)
 	}
+	res.sealedGoals(check)
 	for _, name := range []string{"vstp", "vstp-nocrc"} {
 		r := res.sharpest("rr-64", name, "tcp", "p50")
 		check("round trip of 64 B, p50, "+name+", x tcp", "<= 1.10", "1.05", r.String(), r.OK, r.Median <= 1.10)
@@ -458,6 +476,23 @@ func (res *result) linkGoals(check func(what, mark, want, got string, ok, reache
 		x := mbit * 1e6 / 8 / g.Link.Rate
 		check("link "+text+", rudp, of the rate", fmt.Sprintf(">= %.2f", linkMarks[i]), fmt.Sprintf("%.2f", 0.98*payload*(1-g.Link.Loss)),
 			fmt.Sprintf("%.3f", x), ok, x >= linkMarks[i])
+	}
+}
+
+// sealedGoals compares datagrams with TLS to those without, and to what has TLS too.
+func (res *result) sealedGoals(check func(what, mark, want, got string, ok, reached bool)) {
+	for _, c := range []struct {
+		base       string
+		mark, want float64
+	}{{"vstp-rudp", 0.65, 0.75}, {"quic", 4, 6}, {"tls", 0.5, 1}} {
+		r := res.sharpest("bulk-65536", "vstp-rudp-tls", c.base, "mbps")
+		check("bulk 64 KiB, rudp with TLS, x "+c.base, fmt.Sprintf(">= %.2f", c.mark), fmt.Sprintf("%.2f", c.want), r.String(), r.OK, r.Median >= c.mark)
+	}
+	for _, id := range []string{"handshakes-full", "handshakes-resumed"} {
+		r := res.ratio(id, "vstp-rudp-tls", "tls", "cpu.both")
+		check(id+", rudp, CPU x tls", "<= 1.20", "1.00", r.String(), r.OK, r.Median <= 1.2)
+		r = res.ratio(id, "vstp-rudp-tls", "tls", "rate")
+		check(id+", rudp, a second, x tls", ">= 0.95", "1.00", r.String(), r.OK, r.Median >= 0.95)
 	}
 }
 

@@ -35,6 +35,7 @@ type spec struct {
 	Duration  time.Duration // of the measurement, without warm-up
 	Count     int           // of exchanges, of connections, of rounds of a fine test
 	Parallel  int           // dials at a time
+	Resume    bool          // handshakes resume a TLS session
 	Reader    bool          // each idle connection has a goroutine blocked in Read
 
 	Addrs     []string // of the server, for the client
@@ -171,6 +172,9 @@ func (s *spec) prepare() (*contender, *env, error) {
 	e := &env{dir: s.Dir, interactive: s.Test != "bulk"}
 	var err error
 	e.serverTLS, e.clientTLS, err = tlsConfigs(s.CertPEM, s.KeyPEM)
+	if err == nil && s.Resume {
+		e.clientTLS.ClientSessionCache = tls.NewLRUClientSessionCache(0)
+	}
 	return c, e, err
 }
 
