@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"testing"
+	"time"
 
 	"github.com/vstp-go/vstp/tlsvstp"
 )
@@ -73,4 +74,43 @@ func TestSealed(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) { sealed(func() { tt.f(t) }) })
 	}
+}
+
+// TestLatePacketsAndUpdates: packets of the phase before open for three probe timeouts after
+// an update, and no longer; the association does not suffer from either. PROTOCOL §8.7.
+func TestLatePacketsAndUpdates(t *testing.T) {
+	sealed(func() {
+		s := newRig(t, 1, wire{delay: time.Millisecond})
+		c, v := s.ends[0], s.ends[1]
+		s.wait(time.Second)
+		keep := func(msg string) []byte {
+			c.SendMessage(s.now, &Outgoing{Payload: []byte(msg)})
+			return c.AppendDatagram(s.now, nil)
+		}
+		early, late := keep("early"), keep("late")
+		if !c.c.Protection.Update() {
+			t.Fatal("no update")
+		}
+		c.Ping()
+		s.wait(5 * time.Millisecond)
+		if c.c.Protection.Update() {
+			t.Error("an update before the keys of the last one are dropped")
+		}
+		if got := v.Receive(s.now, early); !got.Opened || got.Latest {
+			t.Error(got)
+		}
+		s.wait(3 * max(c.ProbeTimeout(), v.ProbeTimeout()))
+		if got := v.Receive(s.now, late); got.Opened || v.Stats().PacketsDropped != 1 {
+			t.Error(got, v.Stats().PacketsDropped)
+		}
+		if !c.c.Protection.Update() {
+			t.Error("no second update")
+		}
+		if _, err := s.bulk(0, 100000, time.Second); err != nil {
+			t.Error(err)
+		}
+		if in, ok := v.ReceiveMessage(s.now); !ok || string(in.Payload) != "early" {
+			t.Errorf("%q", in.Payload)
+		}
+	})
 }
