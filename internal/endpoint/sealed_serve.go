@@ -111,6 +111,7 @@ func (e *Endpoint) sealedClientOf(now time.Time, h *handshake.DatagramHello, p *
 	c.sealed.m = sealed.NewServer(c.ctx, e.cfg.ServerTLS, handshake.ConnID(id), h.SourceID, e.cfg.EarlyData,
 		func(p *handshake.SealedParams) (*handshake.SealedParams, error) { return e.admit(c, p) })
 	cs.byID[id] = c
+	context.AfterFunc(c.ctx, c.sealed.stop(c)) // crypto/tls has a goroutine, which the context alone does not end
 	if !validated {
 		c.sealed.unvalidated = true
 		cs.unvalidated++
@@ -230,7 +231,11 @@ func (cs *clientSet) endSealed(c *client) {
 	if cs.byID[t.id] == c {
 		delete(cs.byID, t.id)
 	}
-	go func() { // client.mu comes before Endpoint.mu, and Close may wait
+}
+
+// stop returns what ends the handshake of c, or lets the goroutine that works on it.
+func (t *sealedServer) stop(c *client) func() {
+	return func() {
 		c.mu.Lock()
 		t.over = true
 		busy := t.busy
@@ -238,7 +243,7 @@ func (cs *clientSet) endSealed(c *client) {
 		if !busy {
 			t.m.Close()
 		}
-	}()
+	}
 }
 
 // sealedFailed notes that a handshake is over that came to nothing. The client goes on
@@ -250,6 +255,7 @@ func (e *Endpoint) sealedFailed(c *client, err error) {
 	e.freePlace(c)
 	e.mu.Unlock()
 	if first {
+		c.sealed.m.Close() // whoever calls has m; what there is to say is said without TLS
 		e.stats.refused.Add(1)
 		e.warn("vstp: TLS handshake failed", "addr", c.addr.AddrPort, "err", err)
 	}
