@@ -29,9 +29,10 @@ var hints = []struct {
 	{asErr[x509.UnknownAuthorityError], "name the authority's certificate with --ca FILE; --insecure skips the check, for tests"},
 	{asErr[x509.HostnameError], "--server-name NAME says which name the certificate is for"},
 	{isExpired, "make a new certificate, with \"vstp cert --force\" for instance; or is the clock wrong?"},
-	{hasText("tls: certificate required"), "the server wants a client certificate: --cert FILE --key FILE"},
-	{hasText("tls: unknown certificate authority"), "the other side does not know the authority of the certificate: --ca there"},
-	{hasText("tls: bad certificate"), "the other side does not accept the certificate: --cert, --key"},
+	{isAlert("tls: certificate required"), "the server wants a client certificate: --cert FILE --key FILE"},
+	{isAlert("tls: unknown certificate authority"), "the other side does not know the authority of the certificate: --ca there"},
+	{isAlert("tls: expired certificate"), "the other side says that our certificate has expired: a new one, with \"vstp cert\" for instance"},
+	{isAlert("tls: bad certificate"), "the other side does not accept the certificate: --cert, --key"},
 	{isErr(syscall.ECONNREFUSED), "is a vstp server running there?"},
 	{isErr(vstp.ErrHandshakeTimeout), "is it a vstp server that listens there?"},
 	{isErr(vstp.ErrIdleTimeout), "the peer has gone silent"},
@@ -63,9 +64,19 @@ func isHangUp(err error) bool {
 	return errors.As(err, &op) && op.Op == "dial" && errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-// hasText looks for an error that has nothing but its text. Those of crypto/tls are of
-// this kind: alerts that the peer has sent over a stream, and what it finds missing in
-// its configuration.
+// isAlert looks for what the TLS of the peer had to say. On streams such an error has
+// nothing but its text.
+func isAlert(text string) func(error) bool {
+	return func(err error) bool {
+		var pe *vstp.ProtocolError
+		if errors.As(err, &pe) {
+			return pe.Remote && pe.Code == vstp.CodeAlert && pe.Reason == text
+		}
+		return hasText(text)(err)
+	}
+}
+
+// hasText looks for an error that has nothing but its text, as many of crypto/tls.
 func hasText(text string) func(error) bool {
 	return func(err error) bool {
 		for ; err != nil; err = errors.Unwrap(err) {

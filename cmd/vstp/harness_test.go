@@ -145,6 +145,7 @@ func vstpFails(t testing.TB, code int, args ...string) string {
 type site struct {
 	network        string
 	listen         string
+	tls            bool
 	server, client []string // flags
 	suffix         string   // after the address, before a path
 }
@@ -183,17 +184,24 @@ func onSites(t *testing.T, test func(t *testing.T, s site)) {
 				s.server = []string{"--network", network}
 				s.client = []string{"--network", network}
 				if tls {
-					ca, cert, key := certs(t)
-					s.server = append(s.server, "--cert", cert, "--key", key)
-					s.client = append(s.client, "--ca", ca)
-					if network == "unix" {
-						s.client = append(s.client, "--server-name", "localhost")
-					}
+					s = s.withTLS(t)
 				}
 				test(t, s)
 			})
 		}
 	}
+}
+
+// withTLS returns s with flags for TLS.
+func (s site) withTLS(t testing.TB) site {
+	ca, cert, key := certs(t)
+	s.tls = true
+	s.server = append(s.server[:len(s.server):len(s.server)], "--cert", cert, "--key", key)
+	s.client = append(s.client[:len(s.client):len(s.client)], "--ca", ca)
+	if s.network == "unix" {
+		s.client = append(s.client, "--server-name", "localhost")
+	}
+	return s
 }
 
 // serve starts a server command on the site and returns its address.

@@ -90,7 +90,7 @@ func newRoot() *cobra.Command {
 		Use:   "vstp",
 		Short: "Files, streams and measurements over VSTP",
 		Long: `vstp moves files, streams and measurements over VSTP connections: framed,
-with metadata, over TCP or Unix sockets, in TLS 1.3 if asked to, or over UDP.
+with metadata, over TCP, Unix sockets or UDP, in TLS 1.3 if asked to.
 
 An ADDRESS is HOST, HOST:PORT or :PORT; the port is 6969 where none is given. With
 --network unix it is the path of a socket, and with --network rudp a UDP port.`,

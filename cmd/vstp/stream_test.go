@@ -26,11 +26,13 @@ func TestPing(t *testing.T) {
 		require.Contains(t, out, "5 sent, 5 answered, 0% lost")
 		require.Contains(t, out, "p50/p99")
 		require.Equal(t, s.network == "rudp", strings.Contains(out, "path: "))
+		require.Equal(t, s.tls, strings.Contains(out, "\nTLS 1.3, "))
 		var rep pingReport
 		require.NoError(t, json.Unmarshal([]byte(vstpOK(t, s.args("ping", "--json", "-c", "3", "-i", "1ms", addr)...)), &rep))
 		require.Equal(t, 3, rep.Sent)
 		require.EqualValues(t, 3, rep.Answered)
 		require.EqualValues(t, 3, rep.RTT.Count)
+		require.Equal(t, s.tls, rep.TLS != nil)
 		require.Equal(t, s.network == "rudp", rep.Path != nil)
 		if rep.Path != nil {
 			require.Positive(t, rep.Path.RTT)
@@ -321,11 +323,16 @@ func TestBench(t *testing.T) {
 
 // Messages are echoed by serve and by bench -s.
 func TestMessagesEcho(t *testing.T) {
-	s := site{network: "udp", listen: "127.0.0.1:0", server: []string{"--network", "udp"}, client: []string{"--network", "udp"}}
+	udp := site{network: "udp", listen: "127.0.0.1:0", server: []string{"--network", "udp"}, client: []string{"--network", "udp"}}
+	t.Run("plain", func(t *testing.T) { testMessagesEcho(t, udp, "udp") })
+	t.Run("tls", func(t *testing.T) { testMessagesEcho(t, udp.withTLS(t), "udp+tls") })
+}
+
+func testMessagesEcho(t *testing.T, s site, network string) {
 	for _, command := range [][]string{{"serve"}, {"bench", "-s"}} {
 		addr, server := s.serve(t, command...)
 		out := vstpOK(t, s.args("ping", "-c", "3", "-i", "1ms", addr)...)
-		require.Contains(t, out, "connected by udp to")
+		require.Contains(t, out, "connected by "+network+" to")
 		require.Contains(t, out, "3 sent, 3 answered, 0% lost")
 		for _, flags := range []string{"", "--bidir -P 3 --size 1000", "--size 1", "--size 1000000", "--rr --size 100", "--rr --congestion cubic"} {
 			n := int64(100_000)
@@ -335,7 +342,7 @@ func TestMessagesEcho(t *testing.T) {
 			}
 			var rep benchReport
 			require.NoError(t, json.Unmarshal([]byte(vstpOK(t, s.args(args...)...)), &rep), flags)
-			require.Equal(t, "udp", rep.Network)
+			require.Equal(t, network, rep.Network)
 			want := "bbr"
 			if strings.Contains(flags, "cubic") {
 				want = "cubic"
