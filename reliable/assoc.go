@@ -157,14 +157,15 @@ type Assoc struct {
 	deaf         bool // nobody receives messages any more
 	messagesOver bool // the peer sends no further ones
 
-	shutting    bool // Shutdown was called
-	closeCode   uint64
-	closeReason string
-	closeDue    bool    // a CLOSE is to be sent
-	closeAt     instant // when the next one is
-	closeTries  int
-	closeHeard  uint // packets of a peer that has not heard of the end
-	doneAt      instant
+	shutting       bool // Shutdown was called
+	closeCode      uint64
+	closeReason    string
+	closeDue       bool    // a CLOSE is to be sent
+	closeAt        instant // when the next one is
+	closeTries     int
+	lateChallenges int
+	closeHeard     uint // packets of a peer that has not heard of the end
+	doneAt         instant
 
 	events    []Event
 	eventHead int
@@ -369,9 +370,9 @@ func (a *Assoc) Receive(now time.Time, datagram []byte) Received {
 		a.stats.PacketsDuplicate++
 		return Received{}
 	}
-	got := Received{Opened: true, Latest: pn >= a.acks.next}
+	got := Received{Opened: true, Latest: pn >= a.acks.next, Taken: true}
 	if a.life != stateOpen {
-		a.receiveClosed(t, chunks)
+		a.receiveClosed(t, chunks, true)
 		return got
 	}
 	a.lastReceived, a.idleFrom = t, t

@@ -193,8 +193,12 @@ func (a *Assoc) closeReceived(t instant, c *chunk) {
 	a.doneAt = t.add(drainPTOs * a.rtt.pto(a.c.Peer.AckDelay))
 }
 
-// receiveClosed takes a packet that came after the end. PROTOCOL §7.10.
-func (a *Assoc) receiveClosed(t instant, chunks []byte) {
+// maxLateChallenges bounds the challenges that are answered after CLOSE.
+const maxLateChallenges = 16
+
+// receiveClosed takes a packet that came after the end. Whether it has the peer's CLOSE
+// counts only if it is known to be the peer's. PROTOCOL §7.10.
+func (a *Assoc) receiveClosed(t instant, chunks []byte, known bool) {
 	hasClose := false
 	c := &a.scratch
 	for len(chunks) > 0 {
@@ -204,10 +208,15 @@ func (a *Assoc) receiveClosed(t instant, chunks []byte) {
 		}
 		chunks = chunks[n:]
 		hasClose = hasClose || c.typ == chunkClose
+		if c.typ == chunkPathChallenge && known && a.lateChallenges < maxLateChallenges && len(a.pathResponses) < maxPathResponses {
+			a.lateChallenges++ // without the answer, CLOSE from here may be nobody's
+			a.pathResponses = append(a.pathResponses, [8]byte(c.data))
+			a.closeDue = a.closeDue || a.life == stateClosing
+		}
 	}
 	switch a.life {
 	case stateClosing:
-		if hasClose { // the answer
+		if hasClose && known { // the answer
 			a.closeDue, a.closeAt = false, 0
 			a.doneAt = t.add(drainPTOs * a.rtt.pto(a.c.Peer.AckDelay))
 			a.closeTries = closeTries
@@ -230,6 +239,10 @@ func (a *Assoc) appendClosePacket(t instant, b []byte) []byte {
 	b = a.appendHeader(b, pn)
 	a.loss.sent.next++
 	a.loss.sent.base = a.loss.sent.next
+	for _, d := range a.pathResponses {
+		b = append(append(b, byte(chunkPathResponse)), d[:]...)
+	}
+	a.pathResponses = nil
 	b = appendClose(b, a.closeCode, a.closeReason)
 	b = a.seal(b, start, pn)
 	a.stats.PacketsSent++

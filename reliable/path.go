@@ -1,6 +1,9 @@
 package reliable
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // The path of an association may change, PROTOCOL §7.13. Addresses are unknown here:
 // who knows them finds out by Received that a packet from another one is to be taken
@@ -11,6 +14,46 @@ import "time"
 type Received struct {
 	Opened bool // it is a packet of the association that has not come before
 	Latest bool // and its number is the largest so far
+	Taken  bool // and what is in it counts
+}
+
+// ReceiveElsewhere is Receive for a datagram from an address that is not the peer's. With
+// Protection there is no difference. Without it, the datagram may be anybody's who has
+// seen one: what is in it counts only if it has the answer to a challenge.
+func (a *Assoc) ReceiveElsewhere(now time.Time, datagram []byte) Received {
+	if a.c.Protection != nil {
+		return a.Receive(now, datagram)
+	}
+	t := a.tick(now)
+	pn, chunks, ok := a.open(datagram)
+	if !ok || a.acks.duplicate(pn) || a.refused.contains(pn) {
+		return Received{}
+	}
+	wellFormed, answers := a.lookFor(chunks)
+	switch {
+	case !wellFormed:
+		return Received{}
+	case answers:
+		return a.Receive(now, datagram)
+	case a.life != stateOpen:
+		a.receiveClosed(t, chunks, false)
+	}
+	return Received{Opened: true, Latest: pn >= a.acks.next}
+}
+
+// lookFor looks for the answer to a challenge.
+func (a *Assoc) lookFor(chunks []byte) (wellFormed, answers bool) {
+	c := &a.scratch
+	for wellFormed = len(chunks) > 0; len(chunks) > 0; {
+		n, err := parseChunk(chunks, c)
+		if err != nil {
+			return false, false
+		}
+		chunks = chunks[n:]
+		answers = answers || c.typ == chunkPathResponse && slices.Contains(a.challenges, [8]byte(c.data))
+	}
+	c.data = nil
+	return wellFormed, answers
 }
 
 // maxChallenges bounds the challenges that wait for a response. The oldest one gives way.

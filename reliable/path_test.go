@@ -67,6 +67,61 @@ func TestPathBytes(t *testing.T) {
 	}
 }
 
+// TestPathElsewhere: without TLS, what comes from elsewhere does nothing but make a
+// candidate, whatever it is, unless it answers a challenge. With the answer it is like
+// any other packet.
+func TestPathElsewhere(t *testing.T) {
+	s := newRig(t, 1, wire{delay: time.Millisecond})
+	s.wait(time.Second)
+	c, v := s.ends[0], s.ends[1]
+	before, next := v.stats, v.acks.next
+	for _, tt := range []struct {
+		pn     packetNumber
+		chunks []byte
+		want   Received
+	}{
+		{next, appendClose(nil, 5, "x"), Received{Opened: true, Latest: true}},
+		{next + 1<<20, []byte{1}, Received{Opened: true, Latest: true}},
+		{next, streamChunk(0, 0, "forged", true, true), Received{Opened: true, Latest: true}},
+		{next, append([]byte{byte(chunkPathResponse)}, "forged.."...), Received{Opened: true, Latest: true}},
+		{next - 1, []byte{1}, Received{}},
+		{next, []byte{0x1f}, Received{}},
+		{next, []byte{byte(chunkPathResponse), 1}, Received{}},
+		{next, nil, Received{}},
+	} {
+		if got := v.ReceiveElsewhere(s.now, forge(v, tt.pn, tt.chunks)); got != tt.want {
+			t.Errorf("%x: %+v", tt.chunks, got)
+		}
+	}
+	if v.Err() != nil || v.stats != before || v.acks.next != next || v.Timeout().Before(s.now) && !v.Timeout().IsZero() {
+		t.Errorf("%v: from %+v to %+v", v.Err(), before, v.stats)
+	}
+	// The client has gone, and closed. Its answer comes with the CLOSE.
+	c.Close(s.now, 9, "bye")
+	c.AppendDatagram(s.now, nil)
+	data := [8]byte{1, 2, 3}
+	c.Receive(s.now, v.AppendChallenge(s.now, nil, data, 100))
+	b := c.AppendDatagram(s.now, nil)
+	want := append([]byte{byte(chunkPathResponse)}, data[:]...)
+	want = appendClose(want, 9, "bye")
+	if got := b[packetHeaderLen : len(b)-4]; !bytes.Equal(got, want) {
+		t.Fatalf("%x, not %x", got, want)
+	}
+	if got := v.ReceiveElsewhere(s.now, b); got != (Received{true, true, true}) || v.Err() == nil {
+		t.Error(got, v.Err())
+	}
+	// After the end, who knows no challenge does not end it earlier.
+	s = newRig(t, 1, wire{delay: time.Millisecond})
+	s.wait(time.Second)
+	v = s.ends[1]
+	v.Close(s.now, 9, "bye")
+	v.AppendDatagram(s.now, nil)
+	v.ReceiveElsewhere(s.now, forge(v, v.acks.next, appendClose(nil, 0, "")))
+	if v.doneAt != 0 || len(v.AppendDatagram(s.now, nil)) == 0 {
+		t.Error("a stranger's CLOSE counts")
+	}
+}
+
 // TestPathChallengesBounded: whatever a peer challenges or answers, little is kept, and
 // what it never acknowledges does not pile up. Trap S3.
 func TestPathChallengesBounded(t *testing.T) {

@@ -92,7 +92,13 @@ func (s *Session) receiveFrom(now time.Time, b []byte, p *udpio.Packet) {
 		s.ep.stats.dropped.Add(1)
 		return
 	}
-	got := s.receive(now, b)
+	got := s.eng.ReceiveElsewhere(now, b)
+	if got.Taken {
+		s.stats.pktsIn++
+		s.stats.wireIn += uint64(len(b))
+	} else {
+		s.ep.stats.dropped.Add(1) // trap U9
+	}
 	c := s.cand
 	switch {
 	case !got.Opened:

@@ -111,9 +111,25 @@ func TestUnknownID(t *testing.T) {
 	})
 }
 
-// TestForeignAddress: who knows the id of a client but is not at the server's address
-// does no harm. Trap U9.
+// TestForeignAddress: who knows the id but not the address does no harm. Trap U9.
 func TestForeignAddress(t *testing.T) {
+	bubble(t, clean, testConfig(), func(t *testing.T, d *duo) {
+		c, s := connect(t, d.a, d.b)
+		w := &wire{d.ha.ListenPacket(0), d.b.LocalAddr()}
+		defer w.pc.Close()
+		w.send(append([]byte("VT\x01\x03\x00\x0f\x00\x00\x00\x00\x01\x01\x0c\x01"), append(s.id[:], 0, 0, 0, 9, 0x1c)...))
+		w.send(handshake.AppendUnknownID(nil, handshake.ConnID(s.peerID)))
+		time.Sleep(time.Second)
+		c.Write([]byte("x"))
+		if n, err := s.Read(make([]byte, 2)); n != 1 || err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// TestForeignServer: who knows the id of a client but is not at the server's address does
+// no harm. Trap U9.
+func TestForeignServer(t *testing.T) {
 	bubble(t, clean, testConfig(), func(t *testing.T, d *duo) {
 		c, s := connect(t, d.a, d.b)
 		w := &wire{d.hb.ListenPacket(0), d.a.LocalAddr()}
