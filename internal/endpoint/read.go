@@ -139,9 +139,10 @@ func (r *reader) association(id reliable.ConnID, b []byte, p *udpio.Packet) {
 		r.release()
 		r.e.mu.Lock()
 		s = r.e.sessions[id]
+		begins := s == nil && r.e.clients.byID[id] != nil // and may have begun before the next line but one
 		r.e.mu.Unlock()
 		if s == nil {
-			if !r.keepEarly(id, b, p) {
+			if !r.keepEarly(id, b, p) && !begins {
 				r.unknown(id, b, p)
 			}
 			return
