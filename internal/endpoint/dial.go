@@ -55,7 +55,7 @@ func (e *Endpoint) dialAndWait(ctx context.Context, to udpio.Addr, stream bool) 
 		return nil, err
 	}
 	s.sayHello(true)
-	if err := s.Handshake(ctx); err != nil {
+	if err := s.await(ctx, func() bool { return s.connected }); err != nil {
 		s.retire(time.Now())
 		return nil, err
 	}
@@ -267,6 +267,9 @@ func (s *Session) dialEnded(err error) {
 	}
 	if s.ended == nil {
 		s.ended = err
+	}
+	if s.eng != nil { // 0-RTT to nobody
+		s.over = true
 	}
 	s.wakeAll()
 }

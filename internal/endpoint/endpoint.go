@@ -60,6 +60,7 @@ type Endpoint struct {
 	sessions  map[reliable.ConnID]*Session
 	byPeer    map[peerKey]*Session
 	shared    map[netip.AddrPort]*Session // for messages
+	replays   replayFilter                // of 0-RTT
 	clients   clientSet                   // who has sent HELLO
 	prefixes  prefixCount                 // of clients and of sessions that they began
 	rate      rateLimit                   // of new handshakes

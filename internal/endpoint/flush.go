@@ -60,6 +60,9 @@ func (s *Session) flushSome(now time.Time, writes int) (all bool) {
 			break
 		}
 		s.asked = false
+		if s.capped && s.allowance < s.eng.LargestDatagram() {
+			break // until more comes from there
+		}
 		s.challenge(now)
 		b, size, n, more := s.fill(now, buf[:0])
 		if n == 0 {
@@ -67,6 +70,7 @@ func (s *Session) flushSome(now time.Time, writes int) (all bool) {
 		}
 		s.stats.pktsOut += uint64(n)
 		s.stats.wireOut += uint64(len(b))
+		s.allowance -= len(b)
 		remote, local := s.remote, s.local
 		s.answerAside(b)
 		s.mu.Unlock()
@@ -101,6 +105,9 @@ func (s *Session) fill(now time.Time, b []byte) (_ []byte, size, n int, more boo
 		size, n = len(b), 1
 	}
 	most := min(s.ep.segments, maxSegments)
+	if s.capped {
+		most = 1
+	}
 	if size > s.eng.LargestDatagram() {
 		return b, size, n, true
 	}
@@ -178,16 +185,21 @@ func (s *Session) arm(now time.Time) {
 
 // wakeup returns when the session wants to do something, zero for never.
 func (s *Session) wakeup() time.Time {
-	if d := s.dial; d != nil {
+	d := s.dial
+	switch {
+	case d != nil && s.eng == nil:
 		return s.dialWakeup(d)
-	}
-	if s.eng == nil {
+	case s.eng == nil:
 		return time.Time{}
-	}
-	if s.over || s.eng.Done() {
+	case s.over || s.eng.Done():
 		return s.used // it is over: the timer looks whether it can be forgotten
 	}
 	t := s.eng.Timeout()
+	if d != nil { // with 0-RTT there are both
+		if at := s.dialWakeup(d); t.IsZero() || at.Before(t) {
+			t = at
+		}
+	}
 	for _, end := range [...]time.Time{s.limit(), s.stillbornAt(), s.sealedAt(), s.candidateAt()} {
 		if !end.IsZero() && (t.IsZero() || end.Before(t)) {
 			t = end
@@ -210,7 +222,7 @@ func (s *Session) fire() {
 	}
 	s.armed = time.Time{}
 	now := time.Now()
-	if s.dial != nil {
+	if s.dial != nil && s.eng == nil {
 		s.dialTimer(now) // releases mu
 		return
 	}
@@ -226,6 +238,10 @@ func (s *Session) fire() {
 		}
 		s.flush(now)
 		s.arm(now)
+	}
+	if s.dial != nil {
+		s.dialTimer(now) // releases mu
+		return
 	}
 	gone := s.gone()
 	s.mu.Unlock()

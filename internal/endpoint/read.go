@@ -111,6 +111,8 @@ func (r *reader) datagram(b []byte, p *udpio.Packet) {
 	switch kind {
 	case handshake.KindHello:
 		r.hello(b, p)
+	case handshake.KindEarly:
+		r.earlyPacket(id, b, p)
 	case handshake.KindSealedHello:
 		r.sealedPacket(reliable.ConnID(id), b, p)
 	case handshake.KindWelcome, handshake.KindSealedWelcome:
@@ -151,7 +153,11 @@ func (r *reader) association(id reliable.ConnID, b []byte, p *udpio.Packet) {
 		r.cur = s
 	}
 	switch {
-	case s.eng != nil:
+	case s.unfinished: // the keys come with Finished
+		if !r.keepEarly(id, b, p) {
+			r.e.stats.dropped.Add(1)
+		}
+	case s.eng != nil && s.dial == nil:
 		s.receiveFrom(r.now, b, p)
 	case s.remote.AddrPort != p.Addr.AddrPort: // trap U9
 		r.e.stats.dropped.Add(1)

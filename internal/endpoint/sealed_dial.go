@@ -12,6 +12,7 @@ import (
 	"github.com/vstp-go/vstp/internal/session"
 	"github.com/vstp-go/vstp/internal/udpio"
 	"github.com/vstp-go/vstp/reliable"
+	"github.com/vstp-go/vstp/tlsvstp"
 )
 
 const (
@@ -40,6 +41,7 @@ type sealedClient struct {
 	ticket []byte // TLS bytes of the control stream
 	repeat bool   // the last flight is due again
 
+	prot    *tlsvstp.Protection
 	confirm bool // the server looks at the client before it is connected
 	heard   bool // the server has answered
 	rtt     time.Duration
@@ -99,6 +101,7 @@ func (s *Session) runSealed() {
 		}
 		inbox, ticket, repeat := t.inbox, t.ticket, t.repeat
 		t.inbox, t.ticket, t.repeat = nil, nil, false
+		first := t.m == nil
 		s.mu.Unlock()
 
 		err := s.makeSealed(t)
@@ -120,6 +123,9 @@ func (s *Session) runSealed() {
 		s.mu.Lock()
 		now := time.Now()
 		s.sealedStepped(now, t, heard, repeat, flight, err)
+		if first && err == nil && s.dial != nil {
+			s.startEarly(now, t)
+		}
 		s.mu.Unlock()
 		s.sayFlight(flight)
 		s.mu.Lock()
@@ -176,7 +182,7 @@ func (s *Session) sealedStepped(now time.Time, t *sealedClient, heard, repeated 
 		}
 		return
 	}
-	if d == nil || s.closed {
+	if d == nil {
 		return
 	}
 	if heard && !t.heard {
@@ -229,11 +235,18 @@ func (s *Session) establishSealed(now time.Time, t *sealedClient, flight [][]byt
 	state := t.m.State()
 	s.tls = &state
 	s.peerToken, s.hasPeerToken = peer.ResetToken, peer.HasResetToken
-	t.confirm = peer.Confirm
-
 	cfg := s.ep.engineConfig(s, &result, t.rtt)
-	cfg.Protection = t.m.Protection()
-	s.start(now, cfg, &result)
+	if s.eng != nil {
+		t.m.Install(t.prot)
+		s.early = !t.m.EarlyRejected()
+		s.peerID = reliable.ConnID(result.PeerID)
+		result.PeerHeader = s.result.PeerHeader
+		s.result = result.Result
+		s.eng.Established(now, s.peerID, cfg.Peer, cfg.IdleTimeout, s.early)
+	} else {
+		t.confirm = peer.Confirm
+		s.startSealed(now, t, cfg, &result)
+	}
 
 	t.last, t.delay = flight, max(2*t.rtt, minFlight)
 	t.next = now.Add(t.delay)
@@ -242,19 +255,50 @@ func (s *Session) establishSealed(now time.Time, t *sealedClient, flight [][]byt
 	}
 	s.ep.established(s)
 	s.ep.crate.negotiated(s.remote.AddrPort)
-	hello, err := s.controlHello()
-	if err != nil || !s.eng.WriteControl(hello) {
-		s.ended = &handshake.Error{Code: framing.CodeInternal, Reason: "metadata cannot be sent", Err: err}
-		s.eng.Close(now, uint64(framing.CodeInternal), "")
-	}
 	s.sendQueued(now, d.queue)
 	for _, b := range d.early {
 		s.receive(now, b)
 	}
 	s.events()
+	s.others.wake()
 	s.room.wake()
 	s.messages.wake()
 	s.arm(now)
+}
+
+// startSealed makes the engine, with the keys that are there. Session.mu is held.
+func (s *Session) startSealed(now time.Time, t *sealedClient, cfg *reliable.Config, result *handshake.DatagramResult) {
+	t.prot = tlsvstp.NewProtection()
+	t.m.Install(t.prot)
+	cfg.Protection = t.prot
+	s.start(now, cfg, result)
+	hello, err := s.controlHello()
+	if err != nil || !s.eng.WriteControl(hello) {
+		s.ended = &handshake.Error{Code: framing.CodeInternal, Reason: "metadata cannot be sent", Err: err}
+		s.eng.Close(now, uint64(framing.CodeInternal), "")
+	}
+}
+
+// startEarly begins an association before the handshake has, if the server has allowed
+// that the last time: Dial need not wait then. PROTOCOL §8.9. Session.mu is held.
+func (s *Session) startEarly(now time.Time, t *sealedClient) {
+	remembered := t.m.Remembered()
+	if remembered == nil {
+		return
+	}
+	peer := *remembered
+	peer.ClientID = handshake.ConnID(s.id)
+	own := s.ep.sealedParams(s.id, s.stream)
+	result, err := handshake.Negotiate(&own, &peer, true)
+	if err != nil {
+		return // the ends have changed
+	}
+	cfg := s.ep.engineConfig(s, &result, 0)
+	cfg.Early, cfg.PeerID = true, reliable.ConnID{}
+	s.startSealed(now, t, cfg, &result)
+	s.sendQueued(now, s.dial.queue)
+	s.dial.queue = nil
+	s.room.wake()
 }
 
 // controlHello makes the first record of the control stream.
@@ -323,7 +367,7 @@ func (s *Session) handshakeDone() {
 // sealedOver reports whether TLS has nothing to do any more: it waits for tickets if
 // they are of use. Session.mu is held.
 func (s *Session) sealedOver(t *sealedClient) bool {
-	return s.eng != nil && t.last == nil && (t.m == nil || !t.m.WantsTickets())
+	return s.eng != nil && s.dial == nil && t.last == nil && (t.m == nil || !t.m.WantsTickets())
 }
 
 // takeTicket gives TLS the bytes of a session ticket. One that is no good does no harm

@@ -13,6 +13,7 @@ import (
 	"github.com/vstp-go/vstp/internal/session"
 	"github.com/vstp-go/vstp/internal/udpio"
 	"github.com/vstp-go/vstp/reliable"
+	"github.com/vstp-go/vstp/tlsvstp"
 )
 
 // maxEarlySealed is how many packets of a client are kept that come before its Finished.
@@ -108,7 +109,11 @@ func (e *Endpoint) sealedClientOf(now time.Time, h *handshake.DatagramHello, p *
 	}
 	id := e.newID()
 	c.sealed = &sealedServer{id: id}
-	c.sealed.m = sealed.NewServer(c.ctx, e.cfg.ServerTLS, handshake.ConnID(id), h.SourceID, e.cfg.EarlyData,
+	var early func(*handshake.SealedParams) bool
+	if e.cfg.EarlyData {
+		early = func(sent *handshake.SealedParams) bool { return e.acceptsEarly(c, sent) }
+	}
+	c.sealed.m = sealed.NewServer(c.ctx, e.cfg.ServerTLS, handshake.ConnID(id), h.SourceID, early,
 		func(p *handshake.SealedParams) (*handshake.SealedParams, error) { return e.admit(c, p) })
 	cs.byID[id] = c
 	context.AfterFunc(c.ctx, c.sealed.stop(c)) // crypto/tls has a goroutine, which the context alone does not end
@@ -164,12 +169,18 @@ func (r *reader) keepEarly(id reliable.ConnID, b []byte, p *udpio.Packet) bool {
 	if c == nil || c.key.addr != p.Addr.AddrPort {
 		return false
 	}
+	r.keepEarlyOf(c, b)
+	return true
+}
+
+func (r *reader) keepEarlyOf(c *client, b []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if t := c.sealed; !t.over && len(t.early) < maxEarlySealed {
 		t.early = append(t.early, bytes.Clone(b))
+	} else {
+		r.e.stats.dropped.Add(1)
 	}
-	return true
 }
 
 // serveSealed works through what has come for a handshake.
@@ -206,6 +217,13 @@ func (e *Endpoint) serveSealed(c *client) {
 			e.sealedFailed(c, err)
 		case t.m.Done():
 			e.welcomeSealed(c)
+		case t.m.EarlyKeys():
+			e.mu.Lock()
+			begun := c.session != nil
+			e.mu.Unlock()
+			if !begun {
+				e.beginEarly(c)
+			}
 		}
 		c.mu.Lock()
 	}
@@ -213,7 +231,7 @@ func (e *Endpoint) serveSealed(c *client) {
 	over := t.over || c.ctx.Err() != nil
 	if over {
 		t.over = true
-		t.inbox, t.early = nil, nil
+		t.inbox = nil
 	}
 	c.mu.Unlock()
 	if over {
@@ -253,7 +271,11 @@ func (e *Endpoint) sealedFailed(c *client, err error) {
 	first := !c.failed
 	c.failed = true
 	e.freePlace(c)
+	s := c.session
 	e.mu.Unlock()
+	if s != nil { // there was 0-RTT
+		s.forget(err)
+	}
 	if first {
 		c.sealed.m.Close() // whoever calls has m; what there is to say is said without TLS
 		e.stats.refused.Add(1)
@@ -276,65 +298,162 @@ func (e *Endpoint) admit(c *client, hello *handshake.SealedParams) (*handshake.S
 	return &p, nil
 }
 
-// welcomeSealed makes the association of a client that TLS is content with.
-func (e *Endpoint) welcomeSealed(c *client) {
+// sealedSession makes the association of a client. It returns nil if that comes too late:
+// the client has been given up, or nobody listens any more.
+func (e *Endpoint) sealedSession(c *client) *Session {
 	t := c.sealed
-	state := t.m.State()
 	hello, result := t.m.Params(), t.m.Result()
-	tickets, err := t.m.Tickets()
-	if err != nil {
-		e.warn("vstp: no session ticket", "err", err)
-	}
+	result.SessionID = t.m.SessionID()
 	s := newSession(e, c.addr, c.local)
 	s.id = t.id
 	s.stream, s.shared = hello.Stream, !hello.Stream
+	s.admission = c
+	s.capped, s.allowance = !t.m.Validated(), t.m.Allowance()
+	s.unfinished = true
+	s.prot = tlsvstp.NewProtection()
+	t.m.Install(s.prot)
+	state := t.m.State()
 	s.tls = &state
-	s.admission, s.tickets = c, tickets
-	result.SessionID = t.m.SessionID()
 
-	now := time.Now()
 	cfg := e.engineConfig(s, &result, c.rtt)
-	cfg.Protection = t.m.Protection()
-	s.start(now, cfg, &result)
-	s.eng.SendHandshakeDone()
+	cfg.Protection = s.prot
+	s.start(time.Now(), cfg, &result)
 
 	e.mu.Lock()
-	given := !c.half || e.usable() != nil || s.stream && !e.listening || e.sessions[s.id] != nil
-	if !given {
-		s.prefix, s.counted = c.prefix, c.counted
-		c.counted = false
-		e.clients.answered(c)
-		e.clients.sessions[s] = c
-		c.session = s
-		e.sessions[s.id] = s
-		e.byPeer[peerKey{c.addr.AddrPort, reliable.ConnID(result.PeerID)}] = s
-	}
-	e.mu.Unlock()
-	c.mu.Lock()
-	t.over = true
-	early := t.early
-	t.early = nil
-	c.mu.Unlock()
-	if given { // up meanwhile: too old, or nobody listens any more
-		e.mu.Lock()
+	defer e.mu.Unlock()
+	if !c.half || e.usable() != nil || s.stream && !e.listening || e.sessions[s.id] != nil {
 		e.clients.forget(c)
 		e.freePlace(c)
-		e.mu.Unlock()
+		return nil
+	}
+	s.prefix, s.counted = c.prefix, c.counted
+	c.counted = false
+	e.clients.sessions[s] = c
+	c.session = s
+	e.sessions[s.id] = s
+	e.byPeer[peerKey{c.addr.AddrPort, s.peerID}] = s
+	return s
+}
+
+// beginEarly lets a client have its association before the handshake is over, as TLS has
+// accepted its 0-RTT.
+func (e *Endpoint) beginEarly(c *client) {
+	s := e.sealedSession(c)
+	if s == nil {
 		return
 	}
 	e.crate.negotiated(c.addr.AddrPort)
 	s.mu.Lock()
-	for _, b := range early {
-		s.receive(now, b)
+	s.early = true
+	s.takeEarly(c, framing.TypeHello)
+	s.mu.Unlock()
+}
+
+// welcomeSealed begins the association of a client that TLS is content with, or has it go
+// on.
+func (e *Endpoint) welcomeSealed(c *client) {
+	t := c.sealed
+	tickets, err := t.m.Tickets()
+	if err != nil {
+		e.warn("vstp: no session ticket", "err", err)
 	}
-	s.events()
-	s.flush(now)
-	s.arm(now)
+	e.mu.Lock()
+	s := c.session
+	e.mu.Unlock()
+	if s == nil {
+		if s = e.sealedSession(c); s == nil {
+			return
+		}
+		e.crate.negotiated(c.addr.AddrPort)
+	}
+	state := t.m.State()
+	s.mu.Lock()
+	s.tls = &state
+	t.m.Install(s.prot)
+	s.prot.SetEarlyRead(nil)
+	s.prot = nil
+	s.unfinished, s.capped = false, false
+	s.tickets = tickets
+	s.sendTickets()
+	s.eng.SendHandshakeDone()
+	s.others.wake()
+	e.mu.Lock()
+	e.clients.answered(c)
+	e.mu.Unlock()
+	s.takeEarly(c, framing.TypeData)
+	s.arm(time.Now())
 	gone := s.gone()
 	s.mu.Unlock()
 	if gone {
 		e.remove(s)
 	}
+}
+
+// takeEarly takes the packets of a type that have come before their keys. Session.mu is
+// held.
+func (s *Session) takeEarly(c *client, typ framing.Type) {
+	c.mu.Lock()
+	early := c.sealed.early
+	c.sealed.early = nil
+	c.mu.Unlock()
+	now := time.Now()
+	for _, b := range early {
+		if framing.Type(b[3]) == typ {
+			s.receive(now, b)
+		}
+	}
+	s.events()
+	s.flush(now)
+}
+
+// sendTickets sends what the client can resume with, once it is admitted. Session.mu is
+// held.
+func (s *Session) sendTickets() {
+	if s.connected && len(s.tickets) > 0 {
+		s.eng.WriteControl(handshake.AppendControlData(nil, s.tickets))
+		s.tickets = nil
+	}
+}
+
+// earlyPacket takes a 0-RTT packet, which has the id of its sender.
+func (r *reader) earlyPacket(id handshake.ConnID, b []byte, p *udpio.Packet) {
+	e := r.e
+	e.mu.Lock()
+	c := e.clients.all[clientKey{p.Addr.AddrPort, id}]
+	var s *Session
+	if c != nil {
+		s = c.session
+	}
+	e.mu.Unlock()
+	switch {
+	case c == nil || c.sealed == nil:
+		e.stats.dropped.Add(1)
+	case s == nil:
+		r.keepEarlyOf(c, b)
+	default:
+		s.mu.Lock()
+		r.cur = s
+		if s.unfinished {
+			s.allowance += 3 * len(b)
+			s.receive(r.now, b)
+		} else {
+			e.stats.dropped.Add(1)
+		}
+	}
+}
+
+// acceptsEarly reports whether the 0-RTT of a client may begin with what it remembers of
+// this server: it must not have more room then than it gets now, and not have begun before.
+func (e *Endpoint) acceptsEarly(c *client, sent *handshake.SealedParams) bool {
+	now := e.params(c.sealed.id, false)
+	if sent.MaxDatagram > now.MaxDatagram || sent.MaxMessage > now.MaxMessage ||
+		sent.Credit.MaxData > now.Credit.MaxData || sent.Credit.MaxStreamData > now.Credit.MaxStreamData ||
+		sent.Credit.MaxStreams > now.Credit.MaxStreams || sent.Credit.MaxMessages > now.Credit.MaxMessages {
+		return false
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.replays.first(time.Now(), c.key.id)
 }
 
 // controlHello takes the metadata of a client, which wait for the decision about it.
@@ -394,11 +513,8 @@ func (s *Session) admitted(extra framing.Header) {
 		return
 	}
 	s.eng.WriteControl(welcome)
-	if len(s.tickets) > 0 {
-		s.eng.WriteControl(handshake.AppendControlData(nil, s.tickets))
-		s.tickets = nil
-	}
 	s.connected = true
+	s.sendTickets()
 	s.used = time.Now()
 	c := s.admission
 	s.admission = nil

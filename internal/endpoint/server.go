@@ -455,8 +455,11 @@ func (e *Endpoint) welcome(c *client, hello *handshake.DatagramParams, extra fra
 // since WELCOME, zero for never. PROTOCOL §7.3. Session.mu is held.
 func (s *Session) stillbornAt() time.Time {
 	d := s.ep.cfg.HandshakeTimeout
-	if s.client || s.connected && s.stats.pktsIn > 0 || d <= 0 || s.closed || s.ended != nil {
+	if s.client || s.connected && !s.unfinished && s.stats.pktsIn > 0 || d <= 0 || s.closed || s.ended != nil {
 		return time.Time{}
+	}
+	if s.tls != nil {
+		return s.born.Add(d)
 	}
 	return s.used.Add(d)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/vstp-go/vstp/internal/session"
 	"github.com/vstp-go/vstp/internal/udpio"
 	"github.com/vstp-go/vstp/reliable"
+	"github.com/vstp-go/vstp/tlsvstp"
 )
 
 // A Session is one association. It is safe for concurrent use.
@@ -43,9 +44,15 @@ type Session struct {
 	tls          *tls.ConnectionState // nil without TLS
 	sealed       *sealedClient        // of a client with TLS
 	admission    *client              // of a server with TLS: whose HELLO in the control stream is awaited; Endpoint.mu guards it too
-	tickets      []byte               // for when it is admitted
-	helloed      bool                 // HELLO or WELCOME of the control stream has come
-	peerToken    [16]byte             // of stateless resets
+	early        bool                 // 0-RTT was accepted
+	unfinished   bool                 // of a server: there is 0-RTT, and the client's Finished has not come
+	born         time.Time            // of the engine
+	prot         *tlsvstp.Protection  // of a server, while it is unfinished
+	capped       bool                 // the client has not shown its address: allowance is what may be sent
+	allowance    int
+	tickets      []byte   // for when it is admitted
+	helloed      bool     // HELLO or WELCOME of the control stream has come
+	peerToken    [16]byte // of stateless resets
 	hasPeerToken bool
 	prefix       netip.Prefix // where the peer began; Endpoint.mu guards it
 	counted      bool         // in Endpoint.prefixes; Endpoint.mu guards it
@@ -110,7 +117,7 @@ func (s *Session) start(now time.Time, c *reliable.Config, r *handshake.Datagram
 	s.eng = reliable.New(now, c)
 	s.peerID = reliable.ConnID(r.PeerID)
 	s.result = r.Result
-	s.used = now
+	s.used, s.born = now, now
 }
 
 // LocalAddr returns the address of the socket, with the address at which the peer
@@ -153,13 +160,25 @@ func (s *Session) Result() (handshake.Result, bool) {
 }
 
 // Handshake waits for the end of the handshake. A Session that was dialed or accepted
-// has it behind it.
+// has it behind it, unless there is 0-RTT: then what was read before may be a replay.
 func (s *Session) Handshake(ctx context.Context) error {
+	return s.await(ctx, func() bool { return s.connected && s.dial == nil && !s.unfinished })
+}
+
+// EarlyData reports whether the association began with 0-RTT, which the server accepted.
+func (s *Session) EarlyData() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.early
+}
+
+// await waits until the session is ready, which is asked with Session.mu held.
+func (s *Session) await(ctx context.Context, ready func() bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
 		switch {
-		case s.connected:
+		case s.ended == nil && ready():
 			return nil
 		case s.ended != nil:
 			return s.ended

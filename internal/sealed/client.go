@@ -40,7 +40,6 @@ func NewClient(ctx context.Context, config *tls.Config, own handshake.SealedPara
 		return nil, err
 	}
 	c := &Client{own: own, wantsTickets: config.ClientSessionCache != nil}
-	c.prot = tlsvstp.NewProtection()
 	c.packets.typ = framing.TypeHello
 	c.onParams = c.parameters
 	c.tls, err = tlsvstp.NewClientHandshake(ctx, tlsvstp.HandshakeConfig{TLS: config, Params: params, EarlyData: early})

@@ -27,9 +27,11 @@ type end struct {
 	initial  crypto
 	hs       crypto
 	packets  packets
-	prot     *tlsvstp.Protection
 	onParams func([]byte) error
 	tickets  []byte // TLS bytes of the Application level, for the control stream
+
+	// Keys of packets, until Install.
+	read, write, earlyRead, earlyWrite *tlsvstp.Keys
 
 	resumed []byte // the server's parameters that 0-RTT begins with
 
@@ -82,22 +84,22 @@ func (e *end) pump() {
 			switch ev.Level {
 			case tlsvstp.LevelEarly:
 				e.earlyKeys = true
-				e.prot.SetEarlyRead(ev.Keys)
+				e.earlyRead = ev.Keys
 			case tlsvstp.LevelHandshake:
 				e.packets.read = ev.Keys
 				e.handshakeKeys = true
 			default:
-				e.prot.SetRead(ev.Keys)
+				e.read = ev.Keys
 			}
 		case tlsvstp.EventWriteKeys:
 			switch ev.Level {
 			case tlsvstp.LevelEarly:
 				e.earlyKeys = true
-				e.prot.SetEarlyWrite(ev.Keys)
+				e.earlyWrite = ev.Keys
 			case tlsvstp.LevelHandshake:
 				e.packets.write = ev.Keys
 			default:
-				e.prot.SetWrite(ev.Keys)
+				e.write = ev.Keys
 			}
 		case tlsvstp.EventParams:
 			if e.onParams != nil {
@@ -150,9 +152,23 @@ func (e *end) Done() bool { return e.done && e.err == nil }
 // *handshake.Error, or what crypto/tls has found, with a tls.AlertError in it.
 func (e *end) Err() error { return e.err }
 
-// Protection returns the keys of packets. Before Done, only those for 0-RTT are
-// there.
-func (e *end) Protection() *tlsvstp.Protection { return e.prot }
+// Install gives p the keys of packets that have come since it was called last. Nobody
+// else may use p meanwhile.
+func (e *end) Install(p *tlsvstp.Protection) {
+	if e.earlyRead != nil {
+		p.SetEarlyRead(e.earlyRead)
+	}
+	if e.earlyWrite != nil && e.write == nil {
+		p.SetEarlyWrite(e.earlyWrite)
+	}
+	if e.write != nil {
+		p.SetWrite(e.write)
+	}
+	if e.read != nil {
+		p.SetRead(e.read)
+	}
+	e.read, e.write, e.earlyRead, e.earlyWrite = nil, nil, nil, nil
+}
 
 // State returns what TLS has found out.
 func (e *end) State() tls.ConnectionState {

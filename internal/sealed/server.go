@@ -19,7 +19,7 @@ type Server struct {
 	end
 	ctx    context.Context
 	config *tls.Config
-	early  bool
+	early  func(sent *handshake.SealedParams) bool
 	id     handshake.ConnID
 	client handshake.ConnID
 	accept func(*handshake.SealedParams) (*handshake.SealedParams, error)
@@ -37,11 +37,11 @@ type Server struct {
 
 // NewServer makes a server of the connection id for the client of that id. Config is
 // one of [tlsvstp.ServerConfig]. accept is asked once for this end's parameters, with
-// the client's; its error ends the handshake.
-func NewServer(ctx context.Context, config *tls.Config, id, client handshake.ConnID, early bool,
+// the client's; its error ends the handshake. early, if not nil, permits 0-RTT; it is asked
+// whether to accept it, with the parameters that the client has of the session before.
+func NewServer(ctx context.Context, config *tls.Config, id, client handshake.ConnID, early func(*handshake.SealedParams) bool,
 	accept func(*handshake.SealedParams) (*handshake.SealedParams, error)) *Server {
 	s := &Server{ctx: ctx, config: config, early: early, id: id, client: client, accept: accept}
-	s.prot = tlsvstp.NewProtection()
 	s.packets.typ = framing.TypeWelcome
 	s.packets.peer = client
 	return s
@@ -67,6 +67,12 @@ func (s *Server) parameters(b []byte) ([]byte, error) {
 	return handshake.AppendServerParams(nil, s.own)
 }
 
+// acceptEarly reports whether 0-RTT may begin with the parameters of a session before.
+func (s *Server) acceptEarly(_, sent []byte) bool {
+	p, err := handshake.ParseServerParams(sent)
+	return err == nil && s.early(p)
+}
+
 // Hello takes a HELLO of this client, of that many bytes. validated says that it had
 // a good cookie.
 func (s *Server) Hello(h *handshake.DatagramHello, size int, validated bool) {
@@ -88,7 +94,12 @@ func (s *Server) Hello(h *handshake.DatagramHello, size int, validated bool) {
 			return // the beginning comes later
 		}
 		var err error
-		s.tls, err = tlsvstp.NewServerHandshake(s.ctx, tlsvstp.HandshakeConfig{TLS: s.config, ServerParams: s.parameters, EarlyData: s.early})
+		s.tls, err = tlsvstp.NewServerHandshake(s.ctx, tlsvstp.HandshakeConfig{
+			TLS:          s.config,
+			ServerParams: s.parameters,
+			EarlyData:    s.early != nil,
+			AcceptEarly:  s.acceptEarly,
+		})
 		if err != nil {
 			s.fail(err)
 			return
