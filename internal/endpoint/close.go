@@ -193,6 +193,9 @@ func (s *Session) reject(code framing.ErrorCode, reason string) {
 func (s *Session) forget(err error) {
 	s.mu.Lock()
 	s.dial = nil
+	if s.sealed != nil {
+		s.sealed.end()
+	}
 	if s.ended == nil {
 		s.ended = err
 	}

@@ -190,6 +190,9 @@ func (e *Endpoint) remove(s *Session) {
 	e.mu.Unlock()
 	s.rdl.end()
 	s.wdl.end()
+	if t := s.sealed; t != nil {
+		t.cancel() // tickets that have not come are of no use any more
+	}
 	if last {
 		e.shut()
 	}

@@ -30,7 +30,8 @@ type sealedServer struct {
 	busy  bool
 	over  bool // m is not to be used any more
 
-	unvalidated bool // counts as such; Endpoint.mu guards it
+	limit       *time.Timer // of the handshake; Endpoint.mu guards it, and what follows
+	unvalidated bool        // counts as such
 }
 
 // A sealedDatagram is one that waits for TLS.
@@ -116,12 +117,24 @@ func (e *Endpoint) sealedClientOf(now time.Time, h *handshake.DatagramHello, p *
 	c.sealed.m = sealed.NewServer(c.ctx, e.cfg.ServerTLS, handshake.ConnID(id), h.SourceID, early,
 		func(p *handshake.SealedParams) (*handshake.SealedParams, error) { return e.admit(c, p) })
 	cs.byID[id] = c
+	if d := e.cfg.HandshakeTimeout; d > 0 {
+		c.sealed.limit = time.AfterFunc(d, func() { e.giveUp(c) })
+	}
 	context.AfterFunc(c.ctx, c.sealed.stop(c)) // crypto/tls has a goroutine, which the context alone does not end
 	if !validated {
 		c.sealed.unvalidated = true
 		cs.unvalidated++
 	}
 	return c
+}
+
+// giveUp forgets a client whose handshake takes too long.
+func (e *Endpoint) giveUp(c *client) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if c.half {
+		e.clients.forget(c)
+	}
 }
 
 // validated notes that a client has shown its address. Endpoint.mu is held.
@@ -215,6 +228,7 @@ func (e *Endpoint) serveSealed(c *client) {
 		switch {
 		case err != nil:
 			e.sealedFailed(c, err)
+		case t.m.Done() && !e.placed(c): // it will repeat its Finished, and by then there may be room
 		case t.m.Done():
 			e.welcomeSealed(c)
 		case t.m.EarlyKeys():
@@ -248,6 +262,9 @@ func (cs *clientSet) endSealed(c *client) {
 	cs.validated(c)
 	if cs.byID[t.id] == c {
 		delete(cs.byID, t.id)
+	}
+	if t.limit != nil {
+		t.limit.Stop()
 	}
 }
 
@@ -283,10 +300,19 @@ func (e *Endpoint) sealedFailed(c *client, err error) {
 	}
 }
 
-// admit looks at the parameters of a client, before it has shown more than that.
+// placed gives a client that TLS is content with a place where streams wait for Accept,
+// if it needs one, and reports whether it has what it needs.
+func (e *Endpoint) placed(c *client) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return c.session != nil || e.place(c, c.sealed.m.Params().Stream) != errNoPlace
+}
+
+// admit looks at the parameters of a client, before it has shown more than that: it may
+// be nowhere, so it gets no place yet where streams wait for Accept.
 func (e *Endpoint) admit(c *client, hello *handshake.SealedParams) (*handshake.SealedParams, error) {
 	e.mu.Lock()
-	err := e.place(c, hello.Stream)
+	err := e.mayServe(hello.Stream)
 	e.mu.Unlock()
 	if err != nil {
 		return nil, err
@@ -461,7 +487,17 @@ func (e *Endpoint) acceptsEarly(c *client, sent *handshake.SealedParams) bool {
 func (e *Endpoint) controlHello(s *Session, header framing.Header) {
 	s.result.PeerHeader = header
 	c := s.admission
-	if e.cfg.Verify == nil {
+	e.mu.Lock()
+	var err error
+	if s.stream && !c.stream {
+		err = e.place(c, true)
+	}
+	e.mu.Unlock()
+	switch {
+	case err != nil:
+		s.notAdmitted(err)
+		return
+	case e.cfg.Verify == nil:
 		s.admitted(nil)
 		return
 	}

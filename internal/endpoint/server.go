@@ -310,6 +310,18 @@ var errNoPlace = &handshake.Error{Code: framing.CodeOverload}
 // place reports why a client cannot be served, or gives it a place where streams wait
 // for Accept. Endpoint.mu is held.
 func (e *Endpoint) place(c *client, stream bool) error {
+	if err := e.mayServe(stream); err != nil {
+		return err
+	}
+	if stream && !c.stream {
+		c.stream = true
+		e.waiting++
+	}
+	return nil
+}
+
+// mayServe reports why a client cannot be served. Endpoint.mu is held.
+func (e *Endpoint) mayServe(stream bool) error {
 	switch {
 	case stream && !e.listening, e.whenIdle:
 		return &handshake.Error{Code: framing.CodeRefused, Reason: "nobody accepts streams"}
@@ -321,9 +333,6 @@ func (e *Endpoint) place(c *client, stream bool) error {
 	case stream && len(e.backlog)+e.waiting >= e.cfg.acceptBacklog():
 		e.stats.overloaded.Add(1)
 		return errNoPlace
-	case stream:
-		c.stream = true
-		e.waiting++
 	}
 	return nil
 }
