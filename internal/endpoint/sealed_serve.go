@@ -241,9 +241,8 @@ func (e *Endpoint) serveSealed(c *client) {
 		}
 		c.mu.Lock()
 	}
-	t.busy = false
 	over := t.over || c.ctx.Err() != nil
-	if over {
+	if t.busy = over; over { // m stays with who closes it
 		t.over = true
 		t.inbox = nil
 	}
@@ -274,6 +273,7 @@ func (t *sealedServer) stop(c *client) func() {
 		c.mu.Lock()
 		t.over = true
 		busy := t.busy
+		t.busy = true // m stays with who closes it
 		c.mu.Unlock()
 		if !busy {
 			t.m.Close()
