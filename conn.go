@@ -186,7 +186,9 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 
 // Handshake runs the handshake, TLS included, unless it has run already, and
 // returns its error. If ctx ends first the connection is closed. Most programs need
-// not call it: Dial and Accept have done so, other methods do.
+// not call it: Dial and Accept have done so, other methods do. With 0-RTT
+// (Config.EarlyData) Dial and Accept return before it is over, and Handshake waits for
+// that: from then on, a server knows that nothing it reads is a replay.
 func (c *Conn) Handshake(ctx context.Context) error {
 	return c.opError("handshake", c.s.Handshake(ctx))
 }
@@ -251,6 +253,11 @@ type ConnectionState struct {
 	IdleTimeout    time.Duration // the smaller one of both sides, or 0
 
 	TLS *tls.ConnectionState // nil in plaintext
+
+	// EarlyData says that the connection began with 0-RTT, which the server has
+	// accepted (Config.EarlyData). At a server, what was read before Handshake
+	// returned may be a replay.
+	EarlyData bool
 }
 
 // ConnectionState returns what is known about the connection.
@@ -273,6 +280,9 @@ func (c *Conn) ConnectionState() ConnectionState {
 	cs.IdleTimeout = r.Idle
 	if cs.TLS = c.s.TLSState(); cs.TLS != nil {
 		cs.Carrier += "+tls"
+	}
+	if e, ok := c.s.(interface{ EarlyData() bool }); ok {
+		cs.EarlyData = e.EarlyData()
 	}
 	return cs
 }

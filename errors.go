@@ -48,6 +48,10 @@ var (
 	// it was restarted, or has given this side up.
 	ErrReset = session.ErrReset
 
+	// ErrKeysUsedUp ends a connection on datagrams with TLS whose keys have protected
+	// as much as is safe, or that got too much that they do not open. RFC 9001 §6.6.
+	ErrKeysUsedUp = session.ErrKeysUsedUp
+
 	// ErrTLSRequired tells that the other side speaks TLS and this one does not.
 	ErrTLSRequired = session.ErrTLSRequired
 

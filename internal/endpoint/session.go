@@ -333,6 +333,7 @@ var translations = []struct{ engine, ours error }{
 	{reliable.ErrStreamReset, io.ErrUnexpectedEOF},
 	{reliable.ErrIdleTimeout, session.ErrIdleTimeout},
 	{reliable.ErrReset, session.ErrReset},
+	{reliable.ErrKeysUsedUp, session.ErrKeysUsedUp},
 	{reliable.ErrMessageTooLarge, session.ErrMessageTooLarge},
 	{reliable.ErrNoAck, session.ErrAckTimeout},
 	{reliable.ErrExpired, session.ErrExpired},

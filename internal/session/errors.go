@@ -21,6 +21,7 @@ var (
 	ErrNotTLS          = errors.New("vstp: this side is configured for TLS, the peer does not speak it")
 	ErrNotSupported    = errors.New("vstp: not supported by the peer")
 	ErrUnsent          = errors.New("vstp: closed with unsent data after the linger time")
+	ErrKeysUsedUp      = errors.New("vstp: the keys of TLS are used up")
 	ErrReset           = errors.New("vstp: connection reset: the peer does not know it any more")
 
 	ErrIdleTimeout      error = &timeoutError{"vstp: idle timeout"}
