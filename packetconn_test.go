@@ -3,6 +3,7 @@ package vstp_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -33,6 +34,12 @@ var packetTransports = []packetTransport{
 	{name: "udp, any", listen: listenPacket("udp", ":0")},
 	{name: "nocrc", listen: listenPacket("udp", "127.0.0.1:0"), config: vstp.Config{Checksum: vstp.ChecksumOff}},
 	{name: "reliable", listen: listenPacket("udp", "127.0.0.1:0"), config: vstp.Config{Reliable: true}},
+	{name: "tls", listen: func(t testing.TB, config *vstp.Config) *vstp.PacketConn {
+		c := *config
+		cert := newAuthority(t).cert // each end has its own, and trusts any
+		c.TLS = &tls.Config{Certificates: []tls.Certificate{cert.Certificate}, InsecureSkipVerify: true}
+		return listenPacket("udp", "127.0.0.1:0")(t, &c)
+	}},
 	{name: "wrapped", listen: func(t testing.TB, config *vstp.Config) *vstp.PacketConn {
 		inner, err := net.ListenPacket("udp", "127.0.0.1:0")
 		require.NoError(t, err)
