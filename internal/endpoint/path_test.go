@@ -16,6 +16,14 @@ import (
 	"github.com/vstp-go/vstp/internal/simnet"
 )
 
+// plainOrSealed is a configuration with TLS or without.
+func plainOrSealed(sealed bool) *Config {
+	if sealed {
+		return sealedConfig()
+	}
+	return testConfig()
+}
+
 // A roamer is a duo of which the client a changes its address.
 type roamer struct {
 	*duo
@@ -96,10 +104,7 @@ func TestMove(t *testing.T) {
 			sameHost, sealed := i%2 == 0, i/2 == 0
 			t.Run(fmt.Sprintf("%s/same host %v/TLS %v", name, sameHost, sealed), func(t *testing.T) {
 				simnet.Run(t, 1, func(t *testing.T, seed uint64) {
-					cfg := testConfig()
-					if sealed {
-						cfg = sealedConfig()
-					}
+					cfg := plainOrSealed(sealed)
 					cfg.Linger, cfg.HandshakeTimeout = time.Minute, time.Minute
 					path.Rate, path.Queue = 1<<18, 1<<18
 					r := newRoamer(t, seed, path, cfg, cfg)
@@ -143,10 +148,7 @@ func (r *roamer) at() string {
 // TestMoveOften: an association survives a hundred changes, ten a second.
 func TestMoveOften(t *testing.T) {
 	simnet.Run(t, 2, func(t *testing.T, seed uint64) {
-		cfg := testConfig()
-		if seed == 2 {
-			cfg = sealedConfig()
-		}
+		cfg := plainOrSealed(seed == 2)
 		cfg.Linger = time.Minute
 		r := newRoamer(t, seed, simnet.Path{Delay: 10 * time.Millisecond, Loss: 0.05, Rate: 1 << 20, Queue: 1 << 15}, cfg, cfg)
 		c, s := connect(t, r.a, r.b)
@@ -167,9 +169,10 @@ func TestMoveOften(t *testing.T) {
 // TestMoveIdle: a server finds a silent client that has moved when that says something,
 // by its keep-alive at the latest.
 func TestMoveIdle(t *testing.T) {
-	for _, sameHost := range []bool{true, false} {
+	for i := range 4 {
+		sameHost, sealed := i%2 == 0, i/2 == 0
 		synctest.Test(t, func(t *testing.T) {
-			ca, cb := testConfig(), testConfig()
+			ca, cb := plainOrSealed(sealed), plainOrSealed(sealed)
 			ca.KeepAlive = 5 * time.Second
 			r := newRoamer(t, 1, clean, ca, cb)
 			c, s := connect(t, r.a, r.b)
@@ -215,7 +218,7 @@ func TestMoveWhileClosing(t *testing.T) {
 		for _, first := range []string{"client", "server"} {
 			t.Run(fmt.Sprint(first, " ", 4*at, " ms"), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					cfg := testConfig()
+					cfg := plainOrSealed(at%4 > 1)
 					cfg.Idle, cfg.KeepAlive = 20*time.Second, 3*time.Second
 					r := newRoamer(t, uint64(at), clean, cfg, cfg)
 					c, s := connect(t, r.a, r.b)
@@ -260,8 +263,8 @@ func TestMoveWhileClosing(t *testing.T) {
 // becomes of the address; those to the client go where it is now, and those of it come
 // from there.
 func TestMoveMessages(t *testing.T) {
-	simnet.Run(t, 3, func(t *testing.T, seed uint64) {
-		cfg := testConfig()
+	simnet.Run(t, 4, func(t *testing.T, seed uint64) {
+		cfg := plainOrSealed(seed%2 == 0)
 		cfg.Retry.MaxRetries = 20
 		r := newRoamer(t, seed, simnet.Path{Delay: 10 * time.Millisecond, Loss: 0.05, Duplicate: 0.05}, cfg, cfg)
 		const count = 300
@@ -374,10 +377,11 @@ func (m *meter) check(t *testing.T) {
 // addresses, and is faster. What he causes is bounded, and association and throughput
 // are as they were. RFC 9000 §9.3.1.
 func TestCopies(t *testing.T) {
-	var took [2]time.Duration
-	for i, copies := range []bool{false, true} {
+	var took [4]time.Duration
+	for i := range took {
+		copies := i%2 == 1
 		synctest.Test(t, func(t *testing.T) {
-			cfg := testConfig()
+			cfg := plainOrSealed(i/2 == 1)
 			r := newRoamer(t, 1, simnet.Path{Delay: 10 * time.Millisecond, Rate: 1 << 19, Queue: 1 << 16}, cfg, cfg)
 			c, s := connect(t, r.a, r.b)
 			m := newMeter()
@@ -414,18 +418,20 @@ func TestCopies(t *testing.T) {
 			settle(t, r.a, r.b)
 		})
 	}
-	t.Log(took)
-	if took[1] > took[0]*12/10 {
-		t.Errorf("%v with copies, %v without", took[1], took[0])
+	for i := range 2 {
+		if took[2*i+1] > took[2*i]*12/10 {
+			t.Errorf("%v with copies, %v without", took[2*i+1], took[2*i])
+		}
 	}
 }
 
 // TestCandidate: an address that does not answer is challenged three times, with other
 // bytes each time, and forgotten. It gets three times what it sent at most.
 func TestCandidate(t *testing.T) {
-	for _, size := range []int{1, 1000} {
+	for i := range 4 {
+		size := []int{1, 1000}[i%2]
 		synctest.Test(t, func(t *testing.T) {
-			cfg := testConfig()
+			cfg := plainOrSealed(i/2 == 1)
 			r := newRoamer(t, 1, clean, cfg, cfg)
 			c, s := connect(t, r.a, r.b)
 			time.Sleep(time.Second)

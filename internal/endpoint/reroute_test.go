@@ -163,10 +163,7 @@ func transfer(t *testing.T, c, s *Session, size int, meanwhile func(got int)) {
 // another address, in the middle of transfers both ways.
 func TestRebindingLoopback(t *testing.T) {
 	for _, sealed := range []bool{false, true} {
-		cfg := testConfig()
-		if sealed {
-			cfg = sealedConfig()
-		}
+		cfg := plainOrSealed(sealed)
 		b := loopback(t, cfg)
 		r := newRelay(t, b.LocalAddr())
 		a := connected(t, r.front.LocalAddr(), cfg)
