@@ -135,3 +135,6 @@ func mustAddr(t testing.TB, a net.Addr) udpio.Addr {
 	}
 	return u
 }
+
+// udpAddr is a port of 10.0.0.1.
+func udpAddr(port int) net.Addr { return &net.UDPAddr{IP: net.IPv4(10, 0, 0, 1), Port: port} }

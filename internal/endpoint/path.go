@@ -66,9 +66,9 @@ func (s *Session) setRemote(to udpio.Addr) {
 	}
 	if e.shared[from.AddrPort] == s {
 		delete(e.shared, from.AddrPort)
-		if old := e.shared[to.AddrPort]; old == nil || old.up {
-			e.shared[to.AddrPort] = s // who has shown to be there last is there
-		}
+	}
+	if old := e.shared[to.AddrPort]; s.shared && !s.closed && s.ended == nil && (old == nil || old.up) {
+		e.shared[to.AddrPort] = s // who has shown to be there last is there
 	}
 }
 
