@@ -35,8 +35,8 @@ func newSimLink(t testing.TB, seed uint64, path simnet.Path, config *vstp.Config
 	t.Helper()
 	n := simnet.New(t, simnet.Options{Seed: seed, Path: path})
 	l := &simLink{net: n, ch: n.Host("10.0.0.1"), sh: n.Host("10.0.0.2")}
-	l.client = vstp.NewPacketConn(l.ch.ListenPacket(0), config)
-	l.server = vstp.NewPacketConn(l.sh.ListenPacket(6969), config)
+	l.client = vstp.NewPacketConn(l.ch.ListenPacket(0), simConfig(config))
+	l.server = vstp.NewPacketConn(l.sh.ListenPacket(6969), simConfig(config))
 	var err error
 	l.ln, err = l.server.ListenStream()
 	require.NoError(t, err)
@@ -355,7 +355,7 @@ func TestSimReset(t *testing.T) {
 		l.server.Close()
 		time.Sleep(time.Second)
 		l.net.Path(l.sh, l.ch).Set(simnet.Path{Delay: 10 * time.Millisecond})
-		l.server = vstp.NewPacketConn(l.sh.ListenPacket(6969), nil)
+		l.server = vstp.NewPacketConn(l.sh.ListenPacket(6969), simConfig(nil))
 		_, err := c.Write([]byte("hello"))
 		require.NoError(t, err)
 		_, err = c.Read(make([]byte, 1))
@@ -501,33 +501,37 @@ func TestConnLossy(t *testing.T) {
 		{Delay: time.Millisecond, Loss: 0.05, Reorder: 0.05, Duplicate: 0.05},
 		{Loss: 0.2, Reorder: 0.05, Duplicate: 0.05},
 	} {
-		t.Run(fmt.Sprintf("%v %%", 100*path.Loss), func(t *testing.T) {
-			n := simnet.New(t, simnet.Options{Seed: 7, Limit: -1})
-			a, b := n.Host("10.0.0.1"), n.Host("10.0.0.2")
-			n.Both(a, b, path)
-			server := vstp.NewPacketConn(b.ListenPacket(6969), nil)
-			ln, err := server.ListenStream()
-			require.NoError(t, err)
-			t.Cleanup(func() { server.Close() })
-			nettest.TestConn(t, func() (c1, c2 net.Conn, stop func(), err error) {
-				client := vstp.NewPacketConn(a.ListenPacket(0), nil)
-				c1, err = client.DialStream(context.Background(), server.LocalAddr())
-				if err != nil {
-					return nil, nil, nil, err
-				}
-				c2, err = ln.Accept()
-				if err != nil {
-					return nil, nil, nil, err
-				}
-				return c1, c2, func() {
-					first := async(c1.Close)
-					c2.Close()
-					<-first
-					client.Close()
-				}, nil
-			})
-		})
+		for name, config := range map[string]*vstp.Config{"": simConfig(nil), " with TLS": sealedConfig(nil)} {
+			t.Run(fmt.Sprintf("%v %%%s", 100*path.Loss, name), func(t *testing.T) { testConnLossy(t, path, config) })
+		}
 	}
+}
+
+func testConnLossy(t *testing.T, path simnet.Path, config *vstp.Config) {
+	n := simnet.New(t, simnet.Options{Seed: 7, Limit: -1})
+	a, b := n.Host("10.0.0.1"), n.Host("10.0.0.2")
+	n.Both(a, b, path)
+	server := vstp.NewPacketConn(b.ListenPacket(6969), config)
+	ln, err := server.ListenStream()
+	require.NoError(t, err)
+	t.Cleanup(func() { server.Close() })
+	nettest.TestConn(t, func() (c1, c2 net.Conn, stop func(), err error) {
+		client := vstp.NewPacketConn(a.ListenPacket(0), config)
+		c1, err = client.DialStream(context.Background(), server.LocalAddr())
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		c2, err = ln.Accept()
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		return c1, c2, func() {
+			first := async(c1.Close)
+			c2.Close()
+			<-first
+			client.Close()
+		}, nil
+	})
 }
 
 // The errors of net.Conn on datagrams (N1, N2).

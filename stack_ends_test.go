@@ -254,7 +254,7 @@ func TestStackManyPeers(t *testing.T) {
 		var heap [2]int64
 		for round := range 2 {
 			for i := range peers {
-				pc := vstp.NewPacketConn(l.ch.ListenPacket(0), nil)
+				pc := vstp.NewPacketConn(l.ch.ListenPacket(0), simConfig(nil))
 				require.NoError(t, pc.SendMessage(context.Background(), &vstp.Message{Payload: contentBytes(i), RequireAck: true}, l.server.LocalAddr()))
 				m, from, err := l.server.ReceiveMessage(context.Background())
 				require.NoError(t, err)

@@ -23,7 +23,7 @@ func newStack(t testing.TB, o simnet.Options, client, server *vstp.Config) *simL
 	t.Helper()
 	n := simnet.New(t, o)
 	l := &simLink{net: n, ch: n.Host("10.0.0.1"), sh: n.Host("10.0.0.2")}
-	l.client = vstp.NewPacketConn(l.ch.ListenPacket(0), client)
+	l.client = vstp.NewPacketConn(l.ch.ListenPacket(0), simConfig(client))
 	l.restart(t, server)
 	t.Cleanup(func() { l.close() })
 	return l
@@ -32,7 +32,7 @@ func newStack(t testing.TB, o simnet.Options, client, server *vstp.Config) *simL
 // restart starts a server on the port of the one before, which was closed.
 func (l *simLink) restart(t testing.TB, config *vstp.Config) {
 	t.Helper()
-	l.server = vstp.NewPacketConn(l.sh.ListenPacket(6969), config)
+	l.server = vstp.NewPacketConn(l.sh.ListenPacket(6969), simConfig(config))
 	var err error
 	l.ln, err = l.server.ListenStream()
 	require.NoError(t, err)
