@@ -25,6 +25,10 @@ type Client struct {
 	retry  int
 	early  [][]byte
 	hint   error
+
+	said, heard int  // bytes: of the last flight, and of what was news
+	shown       bool // by a handshake packet: that the client is where it seems to be
+
 	result handshake.DatagramResult
 	peer   handshake.SealedParams
 
@@ -69,24 +73,36 @@ func (c *Client) parameters(b []byte) error {
 }
 
 // Receive takes a datagram that claims to be for this client, and may change it.
-// Nothing of it is kept. It reports whether the server has said anything in it.
+// Nothing of it is kept. It reports whether the server has said anything new in it.
 func (c *Client) Receive(b []byte) bool {
 	if c.err != nil {
 		return false
 	}
 	_, _, kind := handshake.RouteID(b)
 	if c.done { // the server may still find that it does not want the client's certificate
-		return kind == handshake.KindSealedWelcome && c.take(b, framing.TypeWelcome)
+		if kind == handshake.KindSealedWelcome {
+			c.take(b, framing.TypeWelcome)
+		}
+		return false
 	}
+	news := false
+	size := len(b)
 	switch kind {
 	case handshake.KindWelcome:
-		return c.welcome(b)
+		news = c.welcome(b)
 	case handshake.KindSealedWelcome:
-		return c.packet(b)
+		news = c.packet(b)
 	case handshake.KindErr:
 		c.refusal(b)
 	}
-	return false
+	if news {
+		c.heard += size
+		// The server may not be allowed to say more before it knows that somebody hears it.
+		if c.packets.write != nil && !c.done && !c.shown && c.heard+maxDatagram > amplification*c.said {
+			c.fresh = true
+		}
+	}
+	return news
 }
 
 // welcome takes a retry, or a part of the Initial level.
@@ -104,20 +120,24 @@ func (c *Client) welcome(b []byte) bool {
 	if !ok || f.ClientID != c.own.SourceID || c.known && f.SourceID != c.server {
 		return false
 	}
+	news := !c.known
 	c.known, c.server = true, f.SourceID
 	c.packets.peer = f.SourceID
 	if !c.handshakeKeys {
-		c.initial.add(f.Offset, f.Data)
+		news = c.initial.add(f.Offset, f.Data) || news
 	}
 	c.feed()
 	if c.packets.read != nil && len(c.early) > 0 {
 		for _, b := range c.early {
-			c.take(b, framing.TypeWelcome)
+			size := len(b)
+			if ok, _ := c.take(b, framing.TypeWelcome); ok {
+				c.heard += size
+			}
 		}
 		c.early = nil
 		c.feed()
 	}
-	return true
+	return news
 }
 
 func (c *Client) packet(b []byte) bool {
@@ -127,11 +147,9 @@ func (c *Client) packet(b []byte) bool {
 		}
 		return false
 	}
-	if !c.take(b, framing.TypeWelcome) {
-		return false
-	}
+	_, news := c.take(b, framing.TypeWelcome)
 	c.feed()
-	return true
+	return news
 }
 
 // refusal takes an ERR. Anybody on the path can have sent it, so it ends nothing.
@@ -160,6 +178,16 @@ func (c *Client) Fresh() bool {
 // AppendFlight appends the datagrams to send now, and again until the server has
 // answered all that it has to.
 func (c *Client) AppendFlight(to [][]byte) [][]byte {
+	start := len(to)
+	to = c.appendFlight(to)
+	c.said = 0
+	for _, b := range to[start:] {
+		c.said += len(b)
+	}
+	return to
+}
+
+func (c *Client) appendFlight(to [][]byte) [][]byte {
 	switch {
 	case c.err != nil && !remote(c.err):
 		code, reason := closing(c.err)
@@ -168,8 +196,9 @@ func (c *Client) AppendFlight(to [][]byte) [][]byte {
 		return to
 	case c.done:
 		return c.packets.append(to, c.hs.out, 0, c.hs.has())
-	case c.packets.read != nil:
-		return c.appendHello(to, nil, 0)
+	case c.packets.write != nil: // so the server has the keys too
+		c.shown = true
+		return c.packets.append(to, nil, 0, c.hs.has())
 	}
 	for offset := 0; offset < len(c.initial.out); {
 		n := min(handshake.CryptoRoom(len(c.cookie)), len(c.initial.out)-offset)

@@ -24,8 +24,8 @@ type crypto struct {
 	pieces []piece // behind it: in order, disjoint
 }
 
-// add keeps what is new of data. Where two pieces overlap the first one counts. It
-// reports whether anything was new.
+// add keeps what is new of data. Where two pieces overlap the first one counts; where
+// there are too many, those in front. It reports whether anything was new.
 func (c *crypto) add(offset uint64, data []byte) (fresh bool) {
 	if end := c.taken + maxAhead; offset >= end {
 		return false
@@ -36,12 +36,15 @@ func (c *crypto) add(offset uint64, data []byte) (fresh bool) {
 		n := min(c.taken-offset, uint64(len(data)))
 		offset, data = offset+n, data[n:]
 	}
-	for i := 0; len(data) > 0 && len(c.pieces) < maxPieces; i++ {
+	for i := 0; len(data) > 0 && i < maxPieces; i++ {
 		free := uint64(len(data)) // up to the next piece
 		if i < len(c.pieces) {
 			free = min(free, c.pieces[i].offset-min(offset, c.pieces[i].offset))
 		}
 		if free > 0 {
+			if len(c.pieces) == maxPieces {
+				c.pieces = c.pieces[:maxPieces-1]
+			}
 			c.pieces = slices.Insert(c.pieces, i, piece{offset, slices.Clone(data[:free])})
 			fresh = true
 			offset, data = offset+free, data[free:]
@@ -78,7 +81,13 @@ func (c *crypto) has() uint64 {
 	return end
 }
 
-// peerHasUpTo notes how much the peer says to have.
-func (c *crypto) peerHasUpTo(n uint64) {
-	c.peerHas = max(c.peerHas, min(n, uint64(len(c.out))))
+// peerHasUpTo notes how much the peer says to have, and reports whether that is more
+// than before.
+func (c *crypto) peerHasUpTo(n uint64) bool {
+	n = min(n, uint64(len(c.out)))
+	if n <= c.peerHas {
+		return false
+	}
+	c.peerHas = n
+	return true
 }

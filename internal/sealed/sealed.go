@@ -127,22 +127,22 @@ func (e *end) fail(err error) {
 }
 
 // take takes a handshake packet, decrypting it in place. It reports whether the packet
-// was the peer's.
-func (e *end) take(b []byte, typ framing.Type) bool {
+// was the peer's, and whether it says anything that was not known.
+func (e *end) take(b []byte, typ framing.Type) (ok, news bool) {
 	c, ok := e.packets.open(b, typ)
 	if !ok {
-		return false
+		return false, false
 	}
 	if c.hasHave {
-		e.hs.peerHasUpTo(c.have)
+		news = e.hs.peerHasUpTo(c.have)
 	}
 	for _, p := range c.pieces {
-		e.hs.add(p.offset, p.data)
+		news = e.hs.add(p.offset, p.data) || news
 	}
 	if c.closed {
 		e.fail(&handshake.RemoteError{Code: c.code, Reason: c.reason})
 	}
-	return true
+	return true, news || c.closed
 }
 
 // Done reports that TLS is satisfied with the peer: the association can begin.

@@ -115,10 +115,11 @@ func (s *Server) Packet(b []byte) bool {
 	if s.done {
 		return false
 	}
-	if !s.take(b, framing.TypeHello) {
+	if ok, _ := s.take(b, framing.TypeHello); !ok {
 		return false
 	}
 	s.validated = true
+	s.initial.peerHas = uint64(len(s.initial.out)) // the keys come from that
 	s.asked = true // there is something that it waits for
 	s.feed()
 	return true
