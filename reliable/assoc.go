@@ -164,6 +164,7 @@ type Assoc struct {
 	closeAt        instant // when the next one is
 	closeTries     int
 	lateChallenges int
+	heard          int  // packets that want an acknowledgement, see lullAt
 	closeHeard     uint // packets of a peer that has not heard of the end
 	doneAt         instant
 
@@ -385,6 +386,9 @@ func (a *Assoc) Receive(now time.Time, datagram []byte) Received {
 	case err != nil:
 		a.fail(t, err)
 	case a.life == stateOpen:
+		if eliciting {
+			a.heard++
+		}
 		a.acks.packetReceived(t, pn, eliciting, urgent, a.rtt.known())
 	}
 	return got

@@ -368,6 +368,7 @@ func (a *Assoc) Timeout() time.Time {
 		first(a.nextSend)
 		first(a.restAt())
 		first(a.askAt())
+		first(a.lullAt())
 		first(a.dropOldAt)
 		if a.c.KeepAlive > 0 && !a.pingDue && !a.c.Early {
 			first(max(a.lastReceived, a.lastKeepAlive).add(a.c.KeepAlive))
@@ -407,6 +408,10 @@ func (a *Assoc) Advance(now time.Time) {
 	}
 	if at := a.askAt(); at != 0 && t >= at {
 		a.ask()
+	}
+	if at := a.lullAt(); at != 0 && t >= at {
+		a.heard = 0
+		a.pingDue = true
 	}
 	if at := a.restAt(); at != 0 && t >= at {
 		a.rest()

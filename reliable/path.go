@@ -189,3 +189,20 @@ func (a *Assoc) ProbeTimeout() time.Duration { return a.rtt.pto(a.c.Peer.AckDela
 func (a *Assoc) Unheard(now time.Time) (timeouts int, silence time.Duration) {
 	return a.unheard, a.silence(a.tick(now))
 }
+
+// A client to which much came, and then nothing, may have got another address without
+// knowing it. Its peer cannot know where it is until it says something, and if it only
+// receives, it has no reason to: so it asks once whether that was all.
+const (
+	lullAfter   = 16 // packets
+	lullSilence = time.Second
+	lullPTOs    = 3
+)
+
+// lullAt returns when a client asks, or 0.
+func (a *Assoc) lullAt() instant {
+	if !a.c.Client || a.heard < lullAfter || a.eliciting > 0 || a.pingDue {
+		return 0
+	}
+	return a.lastReceived.add(max(lullSilence, lullPTOs*a.rtt.pto(a.c.Peer.AckDelay)))
+}

@@ -258,3 +258,32 @@ func TestUnheard(t *testing.T) {
 		t.Fatal(n, d)
 	}
 }
+
+// TestLull: a client to which much came asks once, when nothing comes any more, whether
+// that was all; where it is now, the server learns by that. A server does not ask, and
+// neither does who got little.
+func TestLull(t *testing.T) {
+	for from, packets := range []int{1: 40, 0: 40} {
+		s := newRig(t, 1, wire{delay: 10 * time.Millisecond})
+		s.wait(5 * time.Second)
+		if _, err := s.bulk(from, packets*1000, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		s.wait(900 * time.Millisecond)
+		before := s.ends[1-from].stats.PacketsSent
+		s.wait(10 * time.Second)
+		want := uint64(from) // the client is end 0, which gets what end 1 sends
+		if got := s.ends[1-from].stats.PacketsSent - before; got != want {
+			t.Errorf("from %d: %d packets in silence", from, got)
+		}
+	}
+	s := newRig(t, 1, wire{delay: 10 * time.Millisecond})
+	s.wait(5 * time.Second)
+	s.bulk(1, 1000, time.Minute)
+	s.wait(900 * time.Millisecond)
+	before := s.ends[0].stats.PacketsSent
+	s.wait(10 * time.Second)
+	if s.ends[0].stats.PacketsSent != before {
+		t.Error("a client that got little asks")
+	}
+}

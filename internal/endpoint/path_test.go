@@ -166,6 +166,48 @@ func TestMoveOften(t *testing.T) {
 	})
 }
 
+// TestMoveDownload: a client that only receives is found, although it has no reason to say
+// anything, and no keep-alive.
+func TestMoveDownload(t *testing.T) {
+	simnet.Run(t, 6, func(t *testing.T, seed uint64) {
+		cfg := plainOrSealed(seed%2 == 0)
+		cfg.Linger = time.Minute
+		r := newRoamer(t, seed, simnet.Path{Delay: 20 * time.Millisecond, Rate: 1 << 20, Queue: 1 << 17}, cfg, cfg)
+		c, s := connect(t, r.a, r.b)
+		want := pattern(6 << 20)
+		closed := make(chan error, 1)
+		go func() {
+			s.Write(want)
+			closed <- s.Close()
+		}()
+		done := make(chan struct{})
+		moved := make(chan struct{})
+		go func() {
+			defer close(moved)
+			for {
+				select {
+				case <-done:
+					return
+				case <-time.After(500 * time.Millisecond):
+					r.move(t, seed%3 == 0)
+				}
+			}
+		}()
+		got, err := io.ReadAll(struct{ io.Reader }{c})
+		if err != nil {
+			t.Fatal(err)
+		}
+		equal(t, got, want)
+		close(done)
+		<-moved
+		if err := <-closed; err != nil {
+			t.Error(err)
+		}
+		c.Close()
+		settle(t, r.a, r.b)
+	})
+}
+
 // TestMoveIdle: a server finds a silent client that has moved when that says something,
 // by its keep-alive at the latest.
 func TestMoveIdle(t *testing.T) {
