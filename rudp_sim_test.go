@@ -456,10 +456,14 @@ func TestSimHandshake(t *testing.T) {
 		require.Equal(t, cs.SessionID, ss.SessionID)
 		require.NotZero(t, cs.SessionID)
 		require.Equal(t, "rudp", cs.Network)
-		require.Equal(t, "udp", cs.Carrier)
+		if *sealAll {
+			require.Equal(t, "udp+tls", cs.Carrier)
+		} else {
+			require.Equal(t, "udp", cs.Carrier)
+		}
 		require.Equal(t, 12345, cs.MaxMessageSize)
 		require.Equal(t, 40*time.Second, cs.IdleTimeout)
-		require.True(t, cs.Checksum)
+		require.Equal(t, !*sealAll, cs.Checksum)
 
 		err := l.client.SendMessage(context.Background(), &vstp.Message{RequireAck: true}, l.server.LocalAddr())
 		var re *vstp.RefusedError

@@ -63,7 +63,7 @@ func (s *Session) shutdown() error {
 		})
 		defer t.Stop()
 	}
-	for s.dial != nil && len(s.dial.queue) > 0 && !late {
+	for s.hasHeld() && s.ended == nil && !late {
 		s.others.waitOrRead(&s.mu, nil, s.ep)
 	}
 	if s.eng == nil || s.ended != nil {
@@ -86,6 +86,14 @@ func (s *Session) shutdown() error {
 		return nil
 	}
 	return session.ErrUnsent
+}
+
+// hasHeld reports whether messages wait for the end of a handshake. Session.mu is held.
+func (s *Session) hasHeld() bool {
+	if s.dial != nil {
+		return len(s.dial.queue) > 0
+	}
+	return s.sealed != nil && len(s.sealed.held) > 0
 }
 
 // beginEnd has the engine send what is left, and end. Session.mu is held.

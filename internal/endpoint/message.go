@@ -116,7 +116,7 @@ func (s *Session) sendMessage(ctx context.Context, dl *deadline, m *session.Mess
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
-		if s.shared && (s.closed || s.ended != nil && s.eng != nil) {
+		if s.shared && (s.closed || s.ended != nil && s.connected) {
 			return errStale
 		}
 		if err := s.sendable(ctx, dl); err != nil {
@@ -125,7 +125,7 @@ func (s *Session) sendMessage(ctx context.Context, dl *deadline, m *session.Mess
 		if !outlives(out, end, time.Now()) {
 			return session.ErrExpired
 		}
-		if s.eng == nil {
+		if !s.connected {
 			queued, err := s.queue(ctx, out, end, wait)
 			if queued || err != nil {
 				return err
@@ -181,7 +181,8 @@ func (s *Session) messageSent(now time.Time, out *reliable.Outgoing) {
 func (s *Session) queue(ctx context.Context, out *reliable.Outgoing, end time.Time, wait bool) (bool, error) {
 	d := s.dial
 	if d == nil {
-		return false, nil // it has just ended
+		s.waitForRoom(ctx, end) // for the server to say that it wants this client
+		return false, nil
 	}
 	if int64(len(out.Payload)) > s.ep.cfg.maxMessage() {
 		return false, session.ErrMessageTooLarge // the peer will hardly take more than we do

@@ -36,8 +36,9 @@ func (s *Session) controlRecord(rec *handshake.Control) error {
 	case rec.Type == framing.TypeWelcome && s.client && !s.helloed:
 		s.helloed = true
 		s.result.PeerHeader = rec.Header
-		s.connected = true
-		s.others.wake()
+		if !s.connected {
+			s.clientConnected(time.Now())
+		}
 	case rec.Type == framing.TypeErr && s.client && !s.helloed:
 		s.ended = rec.Err
 		s.eng.Close(time.Now(), 0, "")

@@ -42,8 +42,9 @@ type sealedClient struct {
 	repeat bool   // the last flight is due again
 
 	prot    *tlsvstp.Protection
-	confirm bool // the server looks at the client before it is connected
-	heard   bool // the server has answered
+	held    []waiting // messages for when the server has confirmed
+	confirm bool      // the server looks at the client before it is connected
+	heard   bool      // the server has answered
 	rtt     time.Duration
 	hint    error     // why the server refuses, perhaps
 	hintBy  time.Time // when hint is believed; zero for none
@@ -58,7 +59,7 @@ type sealedClient struct {
 // newSealed prepares a handshake with TLS.
 func (e *Endpoint) newSealed() *sealedClient {
 	t := new(sealedClient)
-	t.ctx, t.cancel = context.WithCancel(e.ctx)
+	t.ctx, t.cancel = context.WithCancel(context.Background()) // Close lets it go on for as long as it lingers
 	return t
 }
 
@@ -132,8 +133,7 @@ func (s *Session) runSealed() {
 		if s.eng != nil {
 			s.flush(time.Now())
 			if !t.confirm && !s.connected { // what it needs has been said by now, whatever the application does next
-				s.connected = true
-				s.others.wake()
+				s.clientConnected(time.Now())
 			}
 		}
 	}
@@ -255,7 +255,11 @@ func (s *Session) establishSealed(now time.Time, t *sealedClient, flight [][]byt
 	}
 	s.ep.established(s)
 	s.ep.crate.negotiated(s.remote.AddrPort)
-	s.sendQueued(now, d.queue)
+	if s.connected {
+		s.sendQueued(now, d.queue)
+	} else {
+		t.held = d.queue
+	}
 	for _, b := range d.early {
 		s.receive(now, b)
 	}
@@ -295,10 +299,23 @@ func (s *Session) startEarly(now time.Time, t *sealedClient) {
 	}
 	cfg := s.ep.engineConfig(s, &result, 0)
 	cfg.Early, cfg.PeerID = true, reliable.ConnID{}
+	t.confirm = peer.Confirm // it will hardly have changed its mind
 	s.startSealed(now, t, cfg, &result)
-	s.sendQueued(now, s.dial.queue)
-	s.dial.queue = nil
+}
+
+// clientConnected lets the application have the session. What it has sent before goes out.
+// Session.mu is held.
+func (s *Session) clientConnected(now time.Time) {
+	s.connected = true
+	queue := s.sealed.held
+	s.sealed.held = nil
+	if d := s.dial; d != nil {
+		queue, d.queue = d.queue, nil
+	}
+	s.sendQueued(now, queue)
+	s.others.wake()
 	s.room.wake()
+	s.flush(now)
 }
 
 // controlHello makes the first record of the control stream.

@@ -180,10 +180,10 @@ func (s *Session) await(ctx context.Context, ready func() bool) error {
 		switch {
 		case s.ended == nil && ready():
 			return nil
-		case s.ended != nil:
-			return s.ended
 		case s.closed:
 			return net.ErrClosed
+		case s.ended != nil:
+			return s.ended
 		}
 		if err := over(ctx, nil); err != nil {
 			return err
