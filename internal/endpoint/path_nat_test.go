@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -150,10 +151,11 @@ func TestMoveByRelay(t *testing.T) {
 			client := netip.MustParseAddrPort(r.at())
 			server := netip.MustParseAddrPort("10.0.0.2:6969")
 			attacker := netip.MustParseAddrPort("172.16.0.1:1")
-			active := true
+			var active atomic.Bool
+			active.Store(true)
 			r.net.Observe(func(e simnet.Event) {
 				switch {
-				case !active:
+				case !active.Load():
 				case e.To == server:
 					r.net.Inject(attacker, server, bytes.Clone(e.Data))
 				case e.To == attacker:
@@ -174,7 +176,7 @@ func TestMoveByRelay(t *testing.T) {
 			if s.RemoteAddr().String() != attacker.String() {
 				t.Log("he did not get through")
 			}
-			active = false
+			active.Store(false)
 			time.Sleep(5 * time.Second)
 			s.Write(got)
 			if _, err := io.ReadFull(c, got); err != nil {
