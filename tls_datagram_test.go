@@ -683,3 +683,33 @@ func (r *relayUDP) run() {
 		r.c.WriteToUDP(b[:n], to)
 	}
 }
+
+// With 0-RTT the hook is asked before the client has shown that it is there now: what it
+// sees can be a replay, and HelloInfo.TLS says so. PROTOCOL §8.9.
+func TestTLSVerifyHelloEarly(t *testing.T) {
+	a := newAuthority(t)
+	asked := make(chan bool, 16)
+	addr := serveEcho(t, "rudp", &vstp.Config{TLS: a.server(), EarlyData: true, VerifyHello: func(_ context.Context, h *vstp.HelloInfo) (vstp.Header, error) {
+		asked <- h.TLS.HandshakeComplete
+		return nil, nil
+	}})
+	cc := a.client()
+	cc.ClientSessionCache = tls.NewLRUClientSessionCache(4)
+	client := &vstp.Config{TLS: cc, EarlyData: true}
+	c := dialed(t, "rudp", addr, client)
+	answers(t, c)
+	require.False(t, c.ConnectionState().EarlyData)
+	require.True(t, receive(t, asked))
+	require.NoError(t, c.Close())
+	for range 10 {
+		c := dialed(t, "rudp", addr, client)
+		answers(t, c)
+		require.NoError(t, c.Handshake(t.Context()))
+		if early := c.ConnectionState().EarlyData; early {
+			require.False(t, receive(t, asked))
+			return
+		}
+		require.True(t, receive(t, asked))
+	}
+	t.Fatal("no 0-RTT")
+}
