@@ -120,7 +120,7 @@ func (s *Server) Packet(b []byte) bool {
 	}
 	s.validated = true
 	s.initial.peerHas = uint64(len(s.initial.out)) // the keys come from that
-	s.asked = true // there is something that it waits for
+	s.asked = true                                 // there is something that it waits for
 	s.feed()
 	return true
 }
