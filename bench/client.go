@@ -31,6 +31,8 @@ func runClient(s *spec, c *contender, e *env) (v values, hold any, err error) {
 		v, err = clientLinkRoundTrips(s, c, e)
 	case "dials", "handshakes":
 		v, err = clientDials(s, c, e)
+	case "flood":
+		v, err = floodClient(s, c, e)
 	case "idle":
 		return clientIdle(s, c, e)
 	default:

@@ -38,6 +38,10 @@ type options struct {
 	allocs            int
 	spin              bool
 	profileDir, wrap  string
+	flood             bool
+	floodKinds        []string
+	floodRate         int
+	floodLimit        float64
 	jsonFile, outFile string
 	quiet             bool
 }
@@ -70,6 +74,9 @@ func run(args []string) error {
 		return err
 	}
 	defer c.close()
+	if o.flood {
+		return c.runFlood(ctx)
+	}
 	res := newResult(args)
 	groups := o.linkGroups()
 	if len(o.links) == 0 {
@@ -113,6 +120,7 @@ func parseFlags(args []string) (*options, error) {
 		messageSizes   string
 		flows          string
 		linkTests      string
+		floods         string
 		seconds        float64
 		list           bool
 	)
@@ -134,6 +142,10 @@ func parseFlags(args []string) (*options, error) {
 	fs.IntVar(&o.idleRounds, "idle-rounds", 1, "rounds of the idle test")
 	fs.IntVar(&o.allocs, "allocs", 5000, "round trips of the allocs test")
 	fs.BoolVar(&o.spin, "spin", canSpin, "keep the CPUs awake with an idle-priority process during round trips")
+	fs.BoolVar(&o.flood, "flood", false, "measure rudp while strangers flood the listener instead (Linux, root)")
+	fs.IntVar(&o.floodRate, "flood-rate", 100_000, "datagrams a second of the flood")
+	fs.Float64Var(&o.floodLimit, "flood-limit", 0, "MB a second of the transfer during the flood (default as fast as it goes)")
+	fs.StringVar(&floods, "flood-kinds", "", "comma-separated kinds of flood: hello, garbage, tls-hello, tls-cookie (default all)")
 	fs.StringVar(&o.profileDir, "profile", "", "write CPU profiles of all workers to this directory")
 	fs.StringVar(&o.wrap, "wrap", "", "run servers and clients under this command; % in it is replaced by test, contender and role")
 	fs.StringVar(&o.jsonFile, "json", "", "write all figures to this file")
@@ -173,6 +185,12 @@ func parseFlags(args []string) (*options, error) {
 	}
 	if err := cmp.Or(o.setFlows(flows), o.setLinkTests(linkTests)); err != nil {
 		return nil, err
+	}
+	o.floodKinds = splitList(floods)
+	for _, name := range o.floodKinds {
+		if floodKindNamed(name) == nil {
+			return nil, fmt.Errorf("no flood %q", name)
+		}
 	}
 	for _, name := range o.tests {
 		if !slices.Contains(allTests, name) {

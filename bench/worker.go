@@ -50,6 +50,11 @@ type spec struct {
 	Host  string        // where the server listens
 	Delay time.Duration // before the client dials
 	Skip  time.Duration // from the first byte to the measurement
+
+	// Of the flood test.
+	Flood, Target, Direction string
+	Rate                     int     // datagrams a second
+	Limit                    float64 // of the transfer, in MB/s; 0 for none
 }
 
 // values are the figures a worker measured, by name.
@@ -88,6 +93,8 @@ func workerMain(text string) {
 	switch s.Role {
 	case "spin":
 		err = spin(stop)
+	case "flood":
+		err = floodMain(&s, out, stop)
 	case "server":
 		err = serverMain(&s, out, stop)
 	case "client":
@@ -103,6 +110,9 @@ func workerMain(text string) {
 }
 
 func serverMain(s *spec, out *json.Encoder, stop <-chan struct{}) error {
+	if s.Test == "flood" {
+		return floodServer(s, out, stop)
+	}
 	c, e, err := s.prepare()
 	if err != nil {
 		return err
