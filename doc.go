@@ -18,7 +18,7 @@
 // [Dial], [Listen], [Dialer] and [ListenConfig] are shaped like those of package
 // net, and [Client], [Server] and [NewListener] like those of crypto/tls, for
 // wrapping a net.Conn or a net.Listener that the caller has. A [Config] holds the
-// options; nil is fine. With Config.TLS everything runs inside TLS 1.3.
+// options; nil is fine. With Config.TLS everything runs inside TLS 1.3, on every network.
 //
 // A [PacketConn] is a net.PacketConn of which each packet is a message of up to
 // Config.MaxMessageSize bytes: what does not fit one datagram is split, and what of it is
@@ -51,17 +51,19 @@
 //
 // # Limitations
 //
-// There is no TLS on datagrams yet; Config.TLS is refused there. On streams, one carrier
-// is one TCP connection: what is lost on it delays what comes after; and a side that
-// never reads (Read, ReceiveMessage, Ping, waiting for an ACK) does not notice what its
-// peer says, except for PINGs while an idle timeout is agreed upon. Neither is so on
-// datagrams. Their peers keep the address that they began with.
+// On streams, one carrier is one TCP connection: what is lost on it delays what comes
+// after; and a side that never reads (Read, ReceiveMessage, Ping, waiting for an ACK) does
+// not notice what its peer says, except for PINGs while an idle timeout is agreed upon.
+// Neither is so on datagrams. There, the address of a client may change and that of a
+// server may not, there is no compression, and a Conn of "rudp" has one byte stream.
 //
 // # Security
 //
 // Without Config.TLS nothing is secret or authenticated; the CRC finds accidents, not
-// attackers. With it, what holds is what TLS 1.3 and the given tls.Config promise.
-// What a peer sends never panics, and never makes this package take memory for a
-// length that is only claimed; every queue that a peer can fill has a bound. See
-// docs/PROTOCOL.md §9.
+// attackers. With it, what holds is what TLS 1.3 and the given tls.Config promise: on
+// streams by crypto/tls, on datagrams by packets that are sealed with its keys as those of
+// QUIC are. Config.EarlyData is an exception, and off by default: 0-RTT data can be sent
+// again by anyone. What a peer sends never panics, and never makes this package take
+// memory for a length that is only claimed; every queue that a peer can fill has a bound.
+// See docs/SECURITY.md.
 package vstp

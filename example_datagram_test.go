@@ -3,6 +3,7 @@ package vstp_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/vstp-go/vstp"
+	"github.com/vstp-go/vstp/tlsvstp"
 )
 
 // Packets of any size, as with package net.
@@ -34,6 +36,50 @@ func ExampleListenPacket() {
 	n, from, err := server.ReadFrom(p)
 	fmt.Println(n, bytes.Equal(p[:n], packet), from.String() == client.LocalAddr().String(), err)
 	// Output: 1000000 true true <nil>
+}
+
+// Messages that nobody else can read, from somebody whose certificate is known.
+func ExampleListenPacket_tls() {
+	dev, err := tlsvstp.SelfSigned(tlsvstp.DevOptions{}) // for localhost
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	server, err := (&vstp.ListenConfig{Config: &vstp.Config{
+		TLS: &tls.Config{
+			Certificates: []tls.Certificate{dev.Certificate},
+			ClientAuth:   tls.RequireAndVerifyClientCert,
+			ClientCAs:    dev.Pool,
+		},
+		VerifyHello: func(_ context.Context, h *vstp.HelloInfo) (vstp.Header, error) {
+			fmt.Println("begins:", h.TLS.PeerCertificates[0].DNSNames)
+			return nil, nil // or a *vstp.RefusedError
+		},
+	}}).ListenPacket(ctx, "udp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer server.Close()
+
+	d := &vstp.Dialer{Config: &vstp.Config{TLS: &tls.Config{
+		RootCAs:      dev.Pool,
+		Certificates: []tls.Certificate{dev.Certificate},
+	}}}
+	c, err := d.DialContext(ctx, "udp", server.LocalAddr().String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprint(c, "for your eyes only")
+	m, _, err := server.(*vstp.PacketConn).ReceiveMessage(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(string(m.Payload), c.(*vstp.Conn).ConnectionState().Carrier)
+	// Output:
+	// begins: [localhost]
+	// for your eyes only udp+tls
 }
 
 // A message that is there when SendMessage returns.

@@ -158,7 +158,8 @@ func TestUDP(t *testing.T) {
 func TestTLS(t *testing.T) {
 	out, err := output(t, "tls")
 	require.NoError(t, err, out)
-	require.Equal(t, "TLS 1.3 vstp/1 tcp+tls\nhello, alice.example\nwithout TLS: refused\n", out)
+	require.Equal(t, "TLS 1.3 vstp/1 tcp+tls\nhello, alice.example\nwithout TLS: refused\n"+
+		"TLS 1.3 vstp/1 udp+tls\nhello, alice.example\nwithout TLS: refused\n", out)
 }
 
 func TestFileTransfer(t *testing.T) {

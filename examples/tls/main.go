@@ -1,5 +1,5 @@
-// TLS 1.3 with certificates on both sides, made on the spot for development. Both
-// sides run in this one program:
+// TLS 1.3 with certificates on both sides, made on the spot for development, on TCP and
+// on UDP. Both sides run in this one program:
 //
 //	go run ./examples/tls
 //
@@ -10,6 +10,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -21,12 +22,14 @@ import (
 
 func main() {
 	log.SetFlags(0)
-	if err := run(context.Background()); err != nil {
-		log.Fatal(err)
+	for _, network := range []string{"tcp", "rudp"} {
+		if err := run(context.Background(), network); err != nil {
+			log.Fatal(err)
+		}
 	}
 }
 
-func run(ctx context.Context) error {
+func run(ctx context.Context, network string) error {
 	server, err := tlsvstp.SelfSigned(tlsvstp.DevOptions{Hosts: []string{"127.0.0.1"}})
 	if err != nil {
 		return err
@@ -42,7 +45,7 @@ func run(ctx context.Context) error {
 		ClientAuth:   tls.RequireAndVerifyClientCert,
 		ClientCAs:    server.Pool,
 	}}}
-	ln, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
+	ln, err := lc.Listen(ctx, network, "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
@@ -53,7 +56,7 @@ func run(ctx context.Context) error {
 		RootCAs:      server.Pool,
 		Certificates: []tls.Certificate{alice.Certificate},
 	}}}
-	c, err := d.DialContext(ctx, "tcp", ln.Addr().String())
+	c, err := d.DialContext(ctx, network, ln.Addr().String())
 	if err != nil {
 		return err
 	}
@@ -68,7 +71,7 @@ func run(ctx context.Context) error {
 
 	// Whoever has no certificate learns so; whoever does not speak TLS, too.
 	plain := &vstp.Dialer{}
-	if _, err := plain.DialContext(ctx, "tcp", ln.Addr().String()); err != nil {
+	if _, err := plain.DialContext(ctx, network, ln.Addr().String()); errors.Is(err, vstp.ErrTLSRequired) {
 		fmt.Println("without TLS: refused")
 	}
 	return nil
