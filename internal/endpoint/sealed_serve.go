@@ -249,6 +249,7 @@ func (e *Endpoint) serveSealed(c *client) {
 	c.mu.Unlock()
 	if over {
 		t.m.Close()
+		t.m = nil // the client is remembered for longer than that is of use
 	}
 }
 
