@@ -112,7 +112,7 @@ func (s *Session) sayHello(fresh bool) {
 		s.arm(time.Now())
 		s.mu.Unlock()
 		if run {
-			s.runSealed()
+			s.stepSealed(true)
 		}
 		return
 	}

@@ -16,8 +16,9 @@ import (
 )
 
 const (
-	// maxSealedInbox bounds the datagrams that wait while TLS computes.
-	maxSealedInbox = 16
+	// maxSealedInbox bounds the datagrams that wait while TLS computes. All that an end
+	// may have to say at once has room.
+	maxSealedInbox = 64
 
 	// minFlight is when a flight is repeated at the earliest, once the round-trip time
 	// is known: after two of those.
@@ -38,8 +39,9 @@ type sealedClient struct {
 	cancel context.CancelFunc
 	busy   bool
 	inbox  [][]byte
-	ticket []byte // TLS bytes of the control stream
-	repeat bool   // the last flight is due again
+	since  time.Time // when the first one in inbox came
+	ticket []byte    // TLS bytes of the control stream
+	repeat bool      // the last flight is due again
 
 	prot    *tlsvstp.Protection
 	held    []waiting // messages for when the server has confirmed
@@ -66,6 +68,9 @@ func (e *Endpoint) newSealed() *sealedClient {
 // offer leaves a datagram of the server, which it copies, for the handshake. It
 // reports whether somebody has to be sent for it. Session.mu is held.
 func (t *sealedClient) offer(b []byte) (run bool) {
+	if len(t.inbox) == 0 {
+		t.since = time.Now()
+	}
 	if len(t.inbox) < maxSealedInbox {
 		t.inbox = append(t.inbox, bytes.Clone(b))
 	}
@@ -91,7 +96,11 @@ func (t *sealedClient) end() {
 }
 
 // runSealed works through what waits for TLS. Whoever calls it has the turn.
-func (s *Session) runSealed() {
+func (s *Session) runSealed() { s.stepSealed(false) }
+
+// stepSealed is runSealed; if once is set, it takes no more than one step before another
+// goroutine goes on: the caller of Dial does not wait for what TLS asks the application.
+func (s *Session) stepSealed(once bool) {
 	t := s.sealed
 	s.mu.Lock()
 	for {
@@ -100,7 +109,12 @@ func (s *Session) runSealed() {
 		if !alive || t.m != nil && len(t.inbox) == 0 && len(t.ticket) == 0 && !t.repeat {
 			break
 		}
-		inbox, ticket, repeat := t.inbox, t.ticket, t.repeat
+		if once && t.m != nil {
+			s.mu.Unlock()
+			go s.runSealed()
+			return
+		}
+		inbox, ticket, repeat, since := t.inbox, t.ticket, t.repeat, t.since
 		t.inbox, t.ticket, t.repeat = nil, nil, false
 		first := t.m == nil
 		s.mu.Unlock()
@@ -123,7 +137,7 @@ func (s *Session) runSealed() {
 
 		s.mu.Lock()
 		now := time.Now()
-		s.sealedStepped(now, t, heard, repeat, flight, err)
+		s.sealedStepped(now, since, t, heard, repeat, flight, err)
 		if first && err == nil && s.dial != nil {
 			s.startEarly(now, t)
 		}
@@ -167,8 +181,9 @@ func (e *Endpoint) sealedParams(id reliable.ConnID, stream bool) handshake.Seale
 	return p
 }
 
-// sealedStepped takes what a step of the handshake has brought. Session.mu is held.
-func (s *Session) sealedStepped(now time.Time, t *sealedClient, heard, repeated bool, flight [][]byte, err error) {
+// sealedStepped takes what a step of the handshake has brought, with datagrams that have
+// come since a time. Session.mu is held.
+func (s *Session) sealedStepped(now, since time.Time, t *sealedClient, heard, repeated bool, flight [][]byte, err error) {
 	d := s.dial
 	if err != nil {
 		err = clientError(err)
@@ -188,7 +203,7 @@ func (s *Session) sealedStepped(now time.Time, t *sealedClient, heard, repeated 
 	if heard && !t.heard {
 		t.heard = true
 		if !d.sent.IsZero() {
-			t.rtt = max(now.Sub(d.sent), time.Microsecond)
+			t.rtt = max(since.Sub(d.sent), time.Microsecond)
 		}
 	}
 	if len(flight) > 0 {
@@ -250,7 +265,8 @@ func (s *Session) establishSealed(now time.Time, t *sealedClient, flight [][]byt
 
 	t.last, t.delay = flight, max(2*t.rtt, minFlight)
 	t.next = now.Add(t.delay)
-	if l := s.ep.cfg.HandshakeTimeout; l > 0 {
+	t.limit = d.limit
+	if l := s.ep.cfg.HandshakeTimeout; l > 0 && !t.confirm {
 		t.limit = now.Add(l)
 	}
 	s.ep.established(s)
@@ -347,7 +363,7 @@ func (s *Session) sayFlight(flight [][]byte) {
 // whether somebody has to call runSealed. Session.mu is held.
 func (s *Session) sealedDue(now time.Time) (run bool) {
 	t := s.sealed
-	if t == nil || t.last == nil || now.Before(t.next) || s.ended != nil {
+	if at := s.sealedAt(); at.IsZero() || now.Before(at) {
 		return false
 	}
 	if !t.limit.IsZero() && !now.Before(t.limit) {
@@ -364,8 +380,14 @@ func (s *Session) sealedDue(now time.Time) (run bool) {
 
 // sealedAt returns when sealedDue has something to do, zero for never.
 func (s *Session) sealedAt() time.Time {
-	if t := s.sealed; t != nil && t.last != nil && s.ended == nil {
+	t := s.sealed
+	switch {
+	case t == nil || s.ended != nil || s.dial != nil:
+		return time.Time{}
+	case t.last != nil && (t.limit.IsZero() || t.next.Before(t.limit)):
 		return t.next
+	case t.last != nil || !s.connected:
+		return t.limit // of Finished, and of WELCOME
 	}
 	return time.Time{}
 }

@@ -30,6 +30,9 @@ type sealedServer struct {
 	busy  bool
 	over  bool // m is not to be used any more
 
+	said    time.Time // when m has said something for the first time; m's
+	flights int       // how often it has; too
+
 	limit       *time.Timer // of the handshake; Endpoint.mu guards it, and what follows
 	unvalidated bool        // counts as such
 }
@@ -37,6 +40,7 @@ type sealedServer struct {
 // A sealedDatagram is one that waits for TLS.
 type sealedDatagram struct {
 	b         []byte
+	at        time.Time
 	hello     bool // HELLO; otherwise a handshake packet
 	validated bool // with a good cookie
 }
@@ -153,7 +157,7 @@ func (e *Endpoint) offer(c *client, b []byte, hello, validated bool) {
 	if t.over || len(t.inbox) >= maxSealedInbox {
 		return
 	}
-	t.inbox = append(t.inbox, sealedDatagram{bytes.Clone(b), hello, validated})
+	t.inbox = append(t.inbox, sealedDatagram{bytes.Clone(b), time.Now(), hello, validated})
 	if !t.busy {
 		t.busy = true
 		go e.serveSealed(c)
@@ -206,7 +210,12 @@ func (e *Endpoint) serveSealed(c *client) {
 		c.mu.Unlock()
 		for _, d := range inbox {
 			if !d.hello {
-				t.m.Packet(d.b)
+				if t.m.Packet(d.b) && t.flights == 1 && c.rtt == 0 {
+					// Longer ones may be the client's application, which takes its time.
+					if rtt := d.at.Sub(t.said); rtt < helloDelay {
+						c.rtt = max(rtt, time.Microsecond)
+					}
+				}
 			} else if h, err := handshake.ParseHello(d.b); err == nil {
 				t.m.Hello(&h, len(d.b), d.validated)
 			}
@@ -224,7 +233,12 @@ func (e *Endpoint) serveSealed(c *client) {
 			e.clients.validated(c)
 			e.mu.Unlock()
 		}
-		e.say(c, t.m.AppendFlight(nil))
+		if flight := t.m.AppendFlight(nil); len(flight) > 0 {
+			if t.flights++; t.flights == 1 {
+				t.said = time.Now()
+			}
+			e.say(c, flight)
+		}
 		switch {
 		case err != nil:
 			e.sealedFailed(c, err)
@@ -278,6 +292,7 @@ func (t *sealedServer) stop(c *client) func() {
 		c.mu.Unlock()
 		if !busy {
 			t.m.Close()
+			t.m = nil
 		}
 	}
 }
