@@ -195,7 +195,7 @@ func (c *Client) appendFlight(to [][]byte) [][]byte {
 	case c.err != nil:
 		return to
 	case c.done:
-		return c.packets.append(to, c.hs.out, 0, c.hs.has())
+		return c.packets.append(to, c.hs.out, c.hs.peerHas, c.hs.has())
 	case c.packets.write != nil: // so the server has the keys too
 		c.shown = true
 		return c.packets.append(to, nil, 0, c.hs.has())

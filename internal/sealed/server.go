@@ -28,6 +28,7 @@ type Server struct {
 	received, said int  // bytes
 	flights        int
 	asked          bool // the client wants something again
+	repeated       bool // it does not know how much of its Finished has come, after a long certificate
 	refused        bool // ERR was made
 	refusal        []byte
 
@@ -115,9 +116,11 @@ func (s *Server) Packet(b []byte) bool {
 	if s.done {
 		return false
 	}
-	if ok, _ := s.take(b, framing.TypeHello); !ok {
+	ok, news := s.take(b, framing.TypeHello)
+	if !ok {
 		return false
 	}
+	s.repeated = s.repeated || !news
 	s.validated = true
 	s.initial.peerHas = uint64(len(s.initial.out)) // the keys come from that
 	s.asked = true                                 // there is something that it waits for
@@ -179,9 +182,10 @@ func (s *Server) appendCrypto(to [][]byte, asked bool) [][]byte {
 		offset += uint64(len(rest))
 	}
 	s.initial.sent = uint64(len(s.initial.out))
-	if offset := from(&s.hs); s.packets.write != nil && offset < uint64(len(s.hs.out)) {
+	if offset := from(&s.hs); s.packets.write != nil && (s.repeated || offset < uint64(len(s.hs.out))) {
 		to = s.packets.append(to, s.hs.out, offset, s.hs.has())
 		s.hs.sent = uint64(len(s.hs.out))
+		s.repeated = false
 	}
 	return to
 }
