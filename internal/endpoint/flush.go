@@ -19,6 +19,9 @@ const (
 	// backOff is how long a session waits when the buffer of the socket is full.
 	backOff = time.Millisecond
 
+	// backOffCapped is that when the client has to send something first.
+	backOffCapped = 50 * time.Millisecond
+
 	// minTimer bounds how often a timer fires: a time in the past must not become a
 	// busy loop.
 	minTimer = 50 * time.Microsecond
@@ -60,7 +63,7 @@ func (s *Session) flushSome(now time.Time, writes int) (all bool) {
 			break
 		}
 		s.asked = false
-		if s.capped && s.allowance < s.eng.LargestDatagram() {
+		if s.atLimit() {
 			break // until more comes from there
 		}
 		s.challenge(now)
@@ -92,6 +95,11 @@ func (s *Session) flushSome(now time.Time, writes int) (all bool) {
 	s.events()
 	s.arm(now)
 	return all
+}
+
+// atLimit reports whether nothing may be sent before more has come. Session.mu is held.
+func (s *Session) atLimit() bool {
+	return s.capped && s.eng != nil && s.allowance < s.eng.LargestDatagram()
 }
 
 // fill makes the datagrams of one write: all of one size, but for the last one, which
@@ -175,6 +183,9 @@ func (s *Session) arm(now time.Time) {
 		return
 	}
 	d := max(next.Sub(now), minTimer)
+	if s.atLimit() {
+		d = max(d, backOffCapped)
+	}
 	s.armed = now.Add(d)
 	if s.timer == nil {
 		s.timer = time.AfterFunc(d, s.fire)

@@ -30,8 +30,10 @@ type sealedServer struct {
 	busy  bool
 	over  bool // m is not to be used any more
 
-	said    time.Time // when m has said something for the first time; m's
-	flights int       // how often it has; too
+	// These belong to m too.
+	said    time.Time // when it has said something for the first time
+	flights int       // how often it has
+	begun   bool      // there is an association, with 0-RTT, or was
 
 	limit       *time.Timer // of the handshake; Endpoint.mu guards it, and what follows
 	unvalidated bool        // counts as such
@@ -245,13 +247,8 @@ func (e *Endpoint) serveSealed(c *client) {
 		case t.m.Done() && !e.placed(c): // it will repeat its Finished, and by then there may be room
 		case t.m.Done():
 			e.welcomeSealed(c)
-		case t.m.EarlyKeys():
-			e.mu.Lock()
-			begun := c.session != nil
-			e.mu.Unlock()
-			if !begun {
-				e.beginEarly(c)
-			}
+		case t.m.EarlyKeys() && !t.begun:
+			e.beginEarly(c)
 		}
 		c.mu.Lock()
 	}
@@ -321,7 +318,7 @@ func (e *Endpoint) sealedFailed(c *client, err error) {
 func (e *Endpoint) placed(c *client) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return c.session != nil || e.place(c, c.sealed.m.Params().Stream) != errNoPlace
+	return c.sealed.begun || e.place(c, c.sealed.m.Params().Stream) != errNoPlace
 }
 
 // admit looks at the parameters of a client, before it has shown more than that: it may
@@ -384,6 +381,7 @@ func (e *Endpoint) beginEarly(c *client) {
 	if s == nil {
 		return
 	}
+	c.sealed.begun = true
 	e.crate.negotiated(c.addr.AddrPort)
 	s.mu.Lock()
 	s.early = true
@@ -401,6 +399,11 @@ func (e *Endpoint) welcomeSealed(c *client) {
 	}
 	e.mu.Lock()
 	s := c.session
+	if s == nil && t.begun { // it has ended already
+		e.clients.answered(c)
+		e.mu.Unlock()
+		return
+	}
 	e.mu.Unlock()
 	if s == nil {
 		if s = e.sealedSession(c); s == nil {

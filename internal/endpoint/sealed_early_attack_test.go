@@ -1,0 +1,241 @@
+package endpoint
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/vstp-go/vstp/framing"
+	"github.com/vstp-go/vstp/internal/handshake"
+	"github.com/vstp-go/vstp/internal/simnet"
+)
+
+// TestEarlyCapped: a server sends no more than three times what has come from a client
+// that has not shown its address, and waits for it in peace.
+func TestEarlyCapped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := earlyDuo(t, simnet.Path{Delay: 20 * time.Millisecond}, nil)
+		there, back := d.net.Path(d.ha, d.hb), d.net.Path(d.hb, d.ha)
+		var first time.Time
+		there.Filter(func(int, []byte) bool {
+			if first.IsZero() {
+				first = time.Now()
+			}
+			return time.Since(first) > 10*time.Millisecond // what comes first is all that comes
+		})
+		there.ResetStats()
+		back.ResetStats()
+		c, err := d.a.DialStream(t.Context(), addrOf(t, d.b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Write([]byte("request"))
+		s, err := d.b.Accept(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.SetWriteDeadline(time.Now().Add(5 * time.Second))
+		go s.Write(pattern(1 << 20))
+		soon := 0
+		for range 1000 {
+			time.Sleep(time.Millisecond)
+			s.mu.Lock()
+			if !s.armed.IsZero() && s.armed.Sub(time.Now()) < time.Millisecond {
+				soon++
+			}
+			s.mu.Unlock()
+		}
+		if soon > 100 {
+			t.Errorf("the timer fires all the time: %d", soon)
+		}
+		in, out := there.Stats().ArrivedSize, back.Stats().SentBytes
+		if out > 3*in {
+			t.Errorf("%d bytes for %d", out, in)
+		}
+		there.Filter(nil)
+		s.SetWriteDeadline(time.Time{})
+		got := make([]byte, 10000)
+		if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, pattern(len(got))) {
+			t.Error("when it has:", err)
+		}
+		c.Close()
+		s.Close()
+		d.b.CloseListen()
+		settle(t, d.a, d.b)
+	})
+}
+
+// TestEarlyCappedClose: also if it has to say that it is over.
+func TestEarlyCappedClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := earlyDuo(t, simnet.Path{Delay: 20 * time.Millisecond}, nil)
+		start := time.Now()
+		d.net.Path(d.ha, d.hb).Filter(func(int, []byte) bool { return time.Since(start) > 10*time.Millisecond })
+		c, err := d.a.DialStream(t.Context(), addrOf(t, d.b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Write([]byte("request"))
+		s, err := d.b.Accept(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.SetWriteDeadline(time.Now().Add(time.Second))
+		s.Write(pattern(1 << 20))
+		s.CloseWithError(framing.CodeApplication, "full")
+		soon := 0
+		for range 500 {
+			time.Sleep(time.Millisecond)
+			s.mu.Lock()
+			if !s.removed && !s.armed.IsZero() && s.armed.Sub(time.Now()) < time.Millisecond {
+				soon++
+			}
+			s.mu.Unlock()
+		}
+		if soon > 50 {
+			t.Errorf("the timer fires all the time: %d", soon)
+		}
+		c.Close()
+		d.b.CloseListen()
+		settle(t, d.a, d.b)
+	})
+}
+
+// TestEarlyEnded: an association that ended before the client's Finished had come does not
+// begin again with that.
+func TestEarlyEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := earlyDuo(t, simnet.Path{Delay: 20 * time.Millisecond}, nil)
+		var held [][]byte
+		d.net.Path(d.ha, d.hb).Filter(func(_ int, b []byte) bool {
+			_, _, kind := handshake.RouteID(b)
+			if kind == handshake.KindSealedHello && len(held) < 10 {
+				held = append(held, bytes.Clone(b))
+			}
+			return kind == handshake.KindSealedHello
+		})
+		c, err := d.a.DialStream(t.Context(), addrOf(t, d.b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Write([]byte("request"))
+		s, err := d.b.Accept(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.CloseWithError(framing.CodeApplication, "full")
+		time.Sleep(7 * time.Second)
+		before := d.b.Stats().Associations
+		for _, b := range held {
+			d.net.Inject(addrOf(t, d.a).AddrPort, addrOf(t, d.b).AddrPort, b)
+		}
+		time.Sleep(100 * time.Millisecond)
+		if n := d.b.Stats().Associations; before != 0 || n != 0 || len(held) == 0 {
+			t.Error(before, n, len(held))
+		}
+		c.Close()
+		d.b.CloseListen()
+		settle(t, d.a, d.b)
+	})
+}
+
+// TestEarlyEachDatagram is TestSealedEachDatagram with 0-RTT.
+func TestEarlyEachDatagram(t *testing.T) {
+	const delay = 20 * time.Millisecond
+	for _, refuse := range []bool{false, true} {
+		run := func(t *testing.T, toServer bool, n int, lost bool, again time.Duration) (took time.Duration, sent [2]int) {
+			synctest.Test(t, func(t *testing.T) {
+				d := earlyDuo(t, simnet.Path{Delay: delay}, nil)
+				if refuse {
+					d.b.mu.Lock()
+					d.b.replays.now, d.b.replays.since = nil, time.Time{}
+					d.b.mu.Unlock()
+					cfg := *d.b.cfg
+					cfg.EarlyData = false
+					d.b.cfg = &cfg
+				}
+				from, to := addrOf(t, d.a).AddrPort, addrOf(t, d.b).AddrPort
+				there, back := d.net.Path(d.ha, d.hb), d.net.Path(d.hb, d.ha)
+				there.ResetStats()
+				back.ResetStats()
+				path := there
+				if !toServer {
+					from, to, path = to, from, back
+				}
+				i := -1
+				path.Filter(func(_ int, b []byte) bool {
+					if i++; i != n {
+						return false
+					}
+					if again > 0 {
+						b := bytes.Clone(b)
+						time.AfterFunc(again, func() { d.net.Inject(from, to, b) })
+					}
+					return lost
+				})
+				_, _, took = askAndAnswer(t, d)
+				sent = [2]int{int(there.Stats().Sent), int(back.Stats().Sent)}
+				time.Sleep(30 * time.Second)
+				d.b.CloseListen()
+				settle(t, d.a, d.b)
+			})
+			return took, sent
+		}
+		clean, sent := run(t, true, -1, false, 0)
+		if limit := 4 * delay; clean > limit {
+			t.Errorf("refused %v: %v", refuse, clean)
+		}
+		for _, f := range []struct {
+			name  string
+			lost  bool
+			again time.Duration
+			limit time.Duration
+		}{
+			{"lost", true, 0, 1500 * time.Millisecond},
+			{"twice, later", false, 10 * delay, 100 * time.Millisecond},
+			{"behind the next", true, delay + time.Nanosecond, 400 * time.Millisecond},
+			{"last of all", true, 20 * time.Second, 1500 * time.Millisecond},
+		} {
+			for side := range sent {
+				for n := range sent[side] {
+					t.Run(fmt.Sprintf("refused %v/%s/%d.%d", refuse, f.name, side, n), func(t *testing.T) {
+						if took, _ := run(t, side == 0, n, f.lost, f.again); took > clean+f.limit {
+							t.Errorf("it takes %v, and without that %v", took, clean)
+						}
+					})
+				}
+			}
+		}
+	}
+}
+
+// TestEarlyOnTheSide: replays from everywhere, at once and later.
+func TestEarlyOnTheSide(t *testing.T) {
+	for seed := range uint64(4) {
+		synctest.Test(t, func(t *testing.T) {
+			d := earlyDuo(t, simnet.Path{Delay: 20 * time.Millisecond}, nil)
+			n := 0
+			d.net.Observe(func(e simnet.Event) {
+				n++
+				d.net.Inject(spoofed(n), e.To, e.Data)
+				if (uint64(n)+seed)%2 == 0 {
+					d.net.Inject(e.From, e.To, e.Data)
+				}
+			})
+			dialed, all := work(t, d, 50000)
+			d.net.Observe(nil)
+			if dialed > 0 || all > time.Second {
+				t.Error(dialed, all)
+			}
+			time.Sleep(20 * time.Second)
+			if n := d.b.Stats().Associations; n > 0 {
+				t.Error(n, "associations")
+			}
+			d.b.CloseListen()
+			settle(t, d.a, d.b)
+		})
+	}
+}
