@@ -65,7 +65,8 @@ type Endpoint struct {
 	prefixes  prefixCount                 // of clients and of sessions that they began
 	rate      rateLimit                   // of new handshakes
 	backlog   []*Session
-	waiting   int // streams that are being verified; they have a place in backlog
+	waiting   int       // streams that are being verified; they have a place in backlog
+	silent    []*client // of those, with TLS: who may not have said yet what to verify; by age
 	accepts   waitq
 	inbox     inbox
 

@@ -178,3 +178,59 @@ func TestSealedBacklog(t *testing.T) {
 		settle(t, d.a, d.b)
 	})
 }
+
+// TestSealedFloodSilent: nor do those who complete their handshakes, and then do not say
+// what they have to.
+func TestSealedFloodSilent(t *testing.T) {
+	cfg := sealedConfig()
+	cfg.Idle = 0
+	synctest.Test(t, func(t *testing.T) {
+		d := newDuo(t, 1, simnet.Path{Delay: time.Millisecond}, cfg, cfg)
+		d.b.Listen()
+		w := &wire{d.net.Host("10.0.0.66").ListenPacket(0), d.b.LocalAddr()}
+		defer w.pc.Close()
+		for i := range defaultAcceptBacklog {
+			s := newStranger(t, i)
+			w.send(s.hello(t))
+			for !s.Done() {
+				b := w.recv()
+				if b == nil {
+					t.Fatal("no answer")
+				}
+				s.Receive(b)
+			}
+			for _, b := range s.AppendFlight(nil) {
+				w.send(b)
+			}
+		}
+		time.Sleep(10 * time.Millisecond)
+		d.b.mu.Lock()
+		if d.b.waiting != defaultAcceptBacklog {
+			t.Error(d.b.waiting, "wait")
+		}
+		d.b.mu.Unlock()
+		start := time.Now()
+		dialed := make(chan error, 1)
+		go func() {
+			c, err := d.a.DialStream(t.Context(), addrOf(t, d.b))
+			if err == nil {
+				c.Close()
+			}
+			dialed <- err
+		}()
+		s, err := d.b.Accept(t.Context())
+		if took := time.Since(start); err != nil || took > 2*maxSilence {
+			t.Error(err, took)
+		}
+		s.Close()
+		if err := <-dialed; err != nil {
+			t.Error(err)
+		}
+		settle(t, d.a, d.b)
+		d.b.mu.Lock()
+		if len(d.b.silent) > defaultAcceptBacklog {
+			t.Error(len(d.b.silent), "are kept")
+		}
+		d.b.mu.Unlock()
+	})
+}

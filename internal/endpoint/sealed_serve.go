@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"time"
 
@@ -35,7 +36,9 @@ type sealedServer struct {
 	flights int       // how often it has
 	begun   bool      // there is an association, with 0-RTT, or was
 
-	limit       *time.Timer // of the handshake; Endpoint.mu guards it, and what follows
+	placed      time.Time   // when it got a place in the backlog; Endpoint.mu guards it, and what follows
+	spoke       bool        // HELLO of the control stream has come
+	limit       *time.Timer // of the handshake
 	unvalidated bool        // counts as such
 }
 
@@ -318,7 +321,44 @@ func (e *Endpoint) sealedFailed(c *client, err error) {
 func (e *Endpoint) placed(c *client) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return c.sealed.begun || e.place(c, c.sealed.m.Params().Stream) != errNoPlace
+	if c.sealed.begun {
+		return true
+	}
+	now := time.Now()
+	stream := c.sealed.m.Params().Stream
+	err := e.place(c, stream)
+	if err == errNoPlace && e.freeSilent(now, maxSilence) {
+		err = e.place(c, stream)
+	}
+	if c.stream {
+		e.freeSilent(now, math.MaxInt64) // only so that the list does not grow
+		c.sealed.placed = now
+		e.silent = append(e.silent, c)
+	}
+	return err != errNoPlace
+}
+
+// maxSilence is how long a client keeps others from a place where streams wait for
+// Accept that does not say anything after its handshake.
+const maxSilence = time.Second
+
+// freeSilent takes the place of the client that has been silent for longest, if it has
+// been for longer than d, and reports whether there is one. Endpoint.mu is held.
+func (e *Endpoint) freeSilent(now time.Time, d time.Duration) bool {
+	for len(e.silent) > 0 {
+		c := e.silent[0]
+		silent := c.stream && !c.sealed.spoke
+		if silent && now.Sub(c.sealed.placed) <= d {
+			return false
+		}
+		e.silent[0] = nil
+		e.silent = e.silent[1:]
+		if silent {
+			e.freePlace(c)
+			return true
+		}
+	}
+	return false
 }
 
 // admit looks at the parameters of a client, before it has shown more than that: it may
@@ -326,6 +366,9 @@ func (e *Endpoint) placed(c *client) bool {
 func (e *Endpoint) admit(c *client, hello *handshake.SealedParams) (*handshake.SealedParams, error) {
 	e.mu.Lock()
 	err := e.mayServe(hello.Stream)
+	if err == errNoPlace && e.freeSilent(time.Now(), maxSilence) {
+		err = nil
+	}
 	e.mu.Unlock()
 	if err != nil {
 		return nil, err
@@ -507,6 +550,7 @@ func (e *Endpoint) controlHello(s *Session, header framing.Header) {
 	s.result.PeerHeader = header
 	c := s.admission
 	e.mu.Lock()
+	c.sealed.spoke = true
 	var err error
 	if s.stream && !c.stream {
 		err = e.place(c, true)
