@@ -105,10 +105,11 @@ type Config struct {
 	// EarlyData permits 0-RTT on datagrams with TLS, if both sides say so: a client
 	// that has a session from before (TLS.ClientSessionCache) is connected at once, and
 	// what it writes reaches the server without a round trip. Such data can be
-	// recorded and SENT AGAIN BY ANYONE, any number of times if the server's tickets
-	// are good at several machines: a server must treat requests in it as it would
-	// treat a repeated GET, and nothing else. ConnectionState.EarlyData tells. See
-	// docs/SECURITY.md.
+	// recorded and SENT AGAIN BY ANYONE for as long as the session's ticket is good: a
+	// socket finds copies for a minute or two only, and another one with the same ticket
+	// keys finds none of its. A server must treat requests in it as it would treat a
+	// repeated GET, and nothing else. ConnectionState.EarlyData tells, Conn.Handshake
+	// waits until it is over. VerifyHello sees such metadata too. See docs/SECURITY.md.
 	EarlyData bool
 
 	// StatelessResetKey is a secret with which a socket proves, after the process was
@@ -262,7 +263,9 @@ type HelloInfo struct {
 	// Header is the client's metadata. It belongs to the receiver.
 	Header Header
 
-	// TLS is the state of the finished TLS handshake, nil in plaintext.
+	// TLS is the state of the TLS handshake, nil in plaintext. It is finished, but with
+	// 0-RTT (Config.EarlyData): then HandshakeComplete is false, and what is here may be a
+	// replay.
 	TLS *tls.ConnectionState
 
 	// Legacy says that the peer negotiated nothing: a client of the crate.
