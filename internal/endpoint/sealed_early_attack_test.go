@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -217,9 +218,9 @@ func TestEarlyOnTheSide(t *testing.T) {
 	for seed := range uint64(4) {
 		synctest.Test(t, func(t *testing.T) {
 			d := earlyDuo(t, simnet.Path{Delay: 20 * time.Millisecond}, nil)
-			n := 0
+			var count atomic.Uint64
 			d.net.Observe(func(e simnet.Event) {
-				n++
+				n := int(count.Add(1))
 				d.net.Inject(spoofed(n), e.To, e.Data)
 				if (uint64(n)+seed)%2 == 0 {
 					d.net.Inject(e.From, e.To, e.Data)
