@@ -374,3 +374,26 @@ func TestSealedForgedRefusal(t *testing.T) {
 		})
 	}
 }
+
+// TestSealedHelloRepeated: nor does it help to repeat what the client has said until the
+// server is tired of it.
+func TestSealedHelloRepeated(t *testing.T) {
+	bubble(t, simnet.Path{Delay: 20 * time.Millisecond}, sealedConfig(), func(t *testing.T, d *duo) {
+		from, to := addrOf(t, d.a).AddrPort, addrOf(t, d.b).AddrPort
+		start := time.Now()
+		d.net.Path(d.hb, d.ha).Filter(func(int, []byte) bool { return time.Since(start) < time.Second })
+		said := record(d.net.Path(d.ha, d.hb))
+		stop := attack(time.Millisecond, func() {
+			for _, b := range said.take() {
+				if _, _, kind := handshake.RouteID(b); kind == handshake.KindHello {
+					d.net.Inject(from, to, b)
+				}
+			}
+		})
+		dialed, _ := work(t, d, 1000)
+		stop()
+		if dialed > 3*time.Second {
+			t.Error(dialed)
+		}
+	})
+}

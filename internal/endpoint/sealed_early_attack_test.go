@@ -2,8 +2,10 @@ package endpoint
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/vstp-go/vstp/framing"
 	"github.com/vstp-go/vstp/internal/handshake"
+	"github.com/vstp-go/vstp/internal/session"
 	"github.com/vstp-go/vstp/internal/simnet"
 )
 
@@ -238,5 +241,106 @@ func TestEarlyOnTheSide(t *testing.T) {
 			d.b.CloseListen()
 			settle(t, d.a, d.b)
 		})
+	}
+}
+
+// TestEarlyCloseAnytime is TestSealedCloseAnytime with 0-RTT.
+func TestEarlyCloseAnytime(t *testing.T) {
+	const delay = 20 * time.Millisecond
+	for _, who := range []string{"client", "server", "both", "client's session", "server's session"} {
+		for at := time.Duration(0); at <= 5*delay; at += delay / 2 {
+			for _, after := range []time.Duration{0, 1} {
+				synctest.Test(t, func(t *testing.T) {
+					d := earlyDuo(t, simnet.Path{Delay: delay}, nil)
+					c, err := d.a.DialStream(t.Context(), addrOf(t, d.b))
+					if err != nil {
+						t.Fatal(err)
+					}
+					c.Write([]byte("request"))
+					var all sync.WaitGroup
+					all.Go(func() {
+						s, err := d.b.Accept(t.Context())
+						if err != nil {
+							return
+						}
+						if who == "server's session" {
+							time.Sleep(at)
+							s.CloseWithError(framing.CodeApplication, "full")
+							return
+						}
+						s.Write(pattern(10000))
+						s.Close()
+					})
+					all.Go(func() {
+						io.ReadAll(c)
+						c.Close()
+					})
+					time.Sleep(at + after)
+					switch who {
+					case "client":
+						all.Go(func() { d.a.Close() })
+					case "server":
+						all.Go(func() { d.b.Close() })
+					case "both":
+						all.Go(func() { d.a.Close() })
+						all.Go(func() { d.b.Close() })
+					case "client's session":
+						all.Go(func() { c.Close() })
+					}
+					time.Sleep(40 * time.Second)
+					d.b.CloseListen()
+					all.Wait()
+					settle(t, d.a, d.b)
+				})
+			}
+		}
+	}
+}
+
+// TestSealedMessageEachDatagram: a message with repair arrives once, whichever datagram is
+// lost while its association begins, with 0-RTT and without.
+func TestSealedMessageEachDatagram(t *testing.T) {
+	for _, early := range []bool{false, true} {
+		run := func(side, n int) (sent [2]int) {
+			synctest.Test(t, func(t *testing.T) {
+				set := func(c, s *Config) { c.EarlyData, s.EarlyData = early, early }
+				d := earlyDuo(t, simnet.Path{Delay: 20 * time.Millisecond}, set)
+				there, back := d.net.Path(d.ha, d.hb), d.net.Path(d.hb, d.ha)
+				there.ResetStats()
+				back.ResetStats()
+				i := 0
+				[]*simnet.Link{there, back}[side].Filter(func(int, []byte) bool { i++; return i == n+1 })
+				var got []string
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				defer cancel()
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					for {
+						m, _, err := d.b.ReceiveMessage(ctx)
+						if err != nil {
+							return
+						}
+						got = append(got, string(m.Payload))
+					}
+				}()
+				for _, text := range []string{"one", "two", "three"} {
+					send(t, d.a, addrOf(t, d.b), &session.Message{Payload: []byte(text), Repair: true, Ordered: true})
+				}
+				<-done
+				if fmt.Sprint(got) != "[one two three]" {
+					t.Errorf("early %v, side %d, datagram %d: %v", early, side, n, got)
+				}
+				sent = [2]int{int(there.Stats().Sent), int(back.Stats().Sent)}
+				d.b.CloseListen()
+			})
+			return sent
+		}
+		sent := run(0, -1)
+		for side := range sent {
+			for n := range sent[side] {
+				run(side, n)
+			}
+		}
 	}
 }

@@ -477,4 +477,3 @@ func (e *Endpoint) acceptsEarly(c *client, sent *handshake.SealedParams) bool {
 	defer e.mu.Unlock()
 	return e.replays.first(time.Now(), c.key.id)
 }
-

@@ -274,7 +274,8 @@ func TestRetries(t *testing.T) {
 	}
 }
 
-// TestRepetitionsBounded: a client that asks for ever is not answered for ever.
+// TestRepetitionsBounded: a client that asks for ever is not always answered. But it may
+// be somebody else who repeats what it has said: it has to be answered now and then.
 func TestRepetitionsBounded(t *testing.T) {
 	s := newSetup()
 	c, m := newTestClient(t, s), newTestServer(t, s)
@@ -292,7 +293,7 @@ func TestRepetitionsBounded(t *testing.T) {
 			t.Fatal("an answer to nothing")
 		}
 	}
-	if answers != maxFlights+1 {
+	if answers != maxFlights+1+(9*maxFlights-1)/fewerFlights {
 		t.Error(answers)
 	}
 }

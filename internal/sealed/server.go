@@ -11,7 +11,8 @@ import (
 
 const (
 	amplification = 3   // bytes to an address that has shown nothing, for each from there
-	maxFlights    = 256 // repetitions of what a client claims not to have
+	maxFlights    = 256 // repetitions of what a client claims not to have, before there are fewer
+	fewerFlights  = 16  // then one for so many claims: somebody may be repeating what the client has said
 )
 
 // A Server answers one client.
@@ -143,8 +144,10 @@ func (s *Server) AppendFlight(to [][]byte) [][]byte {
 		return to
 	}
 	if asked {
-		if s.flights++; s.flights > maxFlights {
-			return to
+		if s.flights++; s.flights > maxFlights && s.flights%fewerFlights != 0 {
+			if asked = false; !fresh {
+				return to
+			}
 		}
 	}
 	start := len(to)
