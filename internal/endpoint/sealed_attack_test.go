@@ -376,7 +376,7 @@ func TestSealedForgedRefusal(t *testing.T) {
 }
 
 // TestSealedHelloRepeated: nor does it help to repeat what the client has said until the
-// server is tired of it.
+// server is tired of it, or to say that the client has all.
 func TestSealedHelloRepeated(t *testing.T) {
 	bubble(t, simnet.Path{Delay: 20 * time.Millisecond}, sealedConfig(), func(t *testing.T, d *duo) {
 		from, to := addrOf(t, d.a).AddrPort, addrOf(t, d.b).AddrPort
@@ -385,8 +385,11 @@ func TestSealedHelloRepeated(t *testing.T) {
 		said := record(d.net.Path(d.ha, d.hb))
 		stop := attack(time.Millisecond, func() {
 			for _, b := range said.take() {
-				if _, _, kind := handshake.RouteID(b); kind == handshake.KindHello {
+				if id, _, kind := handshake.RouteID(b); kind == handshake.KindHello {
 					d.net.Inject(from, to, b)
+					d.net.Inject(from, to, handshake.AppendCryptoHello(nil, &handshake.CryptoFrame{
+						SourceID: id, HasHave: true, InitialHave: 1 << 20, HandshakeHave: 1 << 20,
+					}))
 				}
 			}
 		})

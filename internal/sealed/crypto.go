@@ -19,6 +19,7 @@ type crypto struct {
 	out     []byte // all that TLS has given, from offset 0
 	sent    uint64 // of that, what was sent once
 	peerHas uint64 // of that, what the peer is known to have
+	claimed uint64 // and what it seems to have said last that it has, by what is not signed
 
 	taken  uint64  // what TLS has got
 	pieces []piece // behind it: in order, disjoint
@@ -90,4 +91,12 @@ func (c *crypto) peerHasUpTo(n uint64) bool {
 	}
 	c.peerHas = n
 	return true
+}
+
+// claim notes how much the peer seems to have; of several claims, the least. It may not
+// be the peer who says so, and counts for the next answer only.
+func (c *crypto) claim(n uint64, several bool) {
+	if n = min(n, uint64(len(c.out))); !several || n < c.claimed {
+		c.claimed = n
+	}
 }

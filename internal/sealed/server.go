@@ -27,7 +27,8 @@ type Server struct {
 
 	validated      bool // the client receives at its address
 	received, said int  // bytes
-	flights        int
+	asks, flights  int  // how often the client wanted something again, and got it
+	claims         bool // it has said what it has, since it was answered
 	asked          bool // the client wants something again
 	repeated       bool // it does not know how much of its Finished has come, after a long certificate
 	refused        bool // ERR was made
@@ -83,10 +84,9 @@ func (s *Server) Hello(h *handshake.DatagramHello, size int, validated bool) {
 	if s.done {
 		return
 	}
-	if h.HasHave {
-		s.initial.peerHasUpTo(h.InitialHave)
-		s.hs.peerHasUpTo(h.HandshakeHave)
-	}
+	s.initial.claim(h.InitialHave, s.claims) // zero if it says nothing about it
+	s.hs.claim(h.HandshakeHave, s.claims)
+	s.claims = true
 	if s.err != nil || s.handshakeKeys || !s.initial.add(h.Offset, h.Data) {
 		s.asked = true
 		return
@@ -139,12 +139,12 @@ func (s *Server) Allowance() int { return amplification*s.received - s.said }
 // waits for.
 func (s *Server) AppendFlight(to [][]byte) [][]byte {
 	asked, fresh := s.asked, s.fresh
-	s.asked, s.fresh = false, false
+	s.asked, s.fresh, s.claims = false, false, false
 	if s.done || !asked && !fresh && s.err == nil {
 		return to
 	}
 	if asked {
-		if s.flights++; s.flights > maxFlights && s.flights%fewerFlights != 0 {
+		if s.asks++; s.flights >= maxFlights && s.asks%fewerFlights != 0 {
 			if asked = false; !fresh {
 				return to
 			}
@@ -156,6 +156,9 @@ func (s *Server) AppendFlight(to [][]byte) [][]byte {
 		to = s.appendFailure(to, asked)
 	default:
 		to = s.appendCrypto(to, asked)
+	}
+	if asked && len(to) > start {
+		s.flights++
 	}
 	if !s.validated {
 		n := start
@@ -174,7 +177,7 @@ func (s *Server) AppendFlight(to [][]byte) [][]byte {
 func (s *Server) appendCrypto(to [][]byte, asked bool) [][]byte {
 	from := func(c *crypto) uint64 {
 		if asked {
-			return c.peerHas
+			return max(c.peerHas, c.claimed)
 		}
 		return c.sent
 	}
