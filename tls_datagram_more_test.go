@@ -265,3 +265,33 @@ func TestTLSRefusedTwice(t *testing.T) {
 	trust = true
 	require.NoError(t, pc.SendMessage(t.Context(), m, to))
 }
+
+// Callbacks that ask for the addresses of a client get them, as on streams: crypto/tls
+// itself has no connection to show on datagrams.
+func TestTLSHelloConn(t *testing.T) {
+	a := newAuthority(t)
+	asked := make(chan string, 16)
+	ask := func(h *tls.ClientHelloInfo) {
+		asked <- h.Conn.RemoteAddr().String() + " to " + h.Conn.LocalAddr().String()
+	}
+	get := func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		ask(h)
+		return &a.cert.Certificate, nil
+	}
+	config := &tls.Config{GetConfigForClient: func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+		ask(h)
+		return &tls.Config{GetCertificate: get}, nil
+	}}
+	for _, network := range []string{"tcp", "rudp", "udp"} {
+		for _, config := range []*tls.Config{config, {GetCertificate: get}} {
+			addr := serveEcho(t, network, &vstp.Config{TLS: config})
+			c := dialed(t, network, addr, &vstp.Config{TLS: a.client()})
+			answers(t, c)
+			want := c.LocalAddr().String() + " to " + addr
+			require.Equal(t, want, receive(t, asked))
+			if config.GetConfigForClient != nil {
+				require.Equal(t, want, receive(t, asked))
+			}
+		}
+	}
+}

@@ -1,8 +1,10 @@
 package tlsvstp
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
+	"net"
 	"slices"
 	"strings"
 )
@@ -68,8 +70,10 @@ func ServerConfig(c *tls.Config) *tls.Config {
 		// make its own: sessions of one clone could not be resumed with another.
 		d.WrapSession, d.UnwrapSession = c.EncryptTicket, c.DecryptTicket
 	}
+	withConn(d)
 	if get := c.GetConfigForClient; get != nil {
 		d.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			setConn(hello)
 			picked, err := get(hello)
 			if picked == nil || err != nil {
 				return nil, err
@@ -79,10 +83,39 @@ func ServerConfig(c *tls.Config) *tls.Config {
 			}
 			// Not kept: a clone is cheap beside a handshake, carries the ticket keys
 			// set on picked by now, and leaves those of d to serve where there are none.
-			return derive(picked), nil
+			own := derive(picked)
+			withConn(own)
+			return own, nil
 		}
 	}
 	return d
+}
+
+// connKey is the key of WithConn.
+type connKey struct{}
+
+// WithConn returns a context for [NewServerHandshake] with which callbacks of a
+// configuration of [ServerConfig] find c in [tls.ClientHelloInfo.Conn]. Without it there
+// is nothing in it, where they expect to ask for addresses.
+func WithConn(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, c)
+}
+
+// setConn does what WithConn promises.
+func setConn(hello *tls.ClientHelloInfo) {
+	if c, ok := hello.Context().Value(connKey{}).(net.Conn); ok && hello.Conn == nil {
+		hello.Conn = c
+	}
+}
+
+// withConn has setConn called before GetCertificate.
+func withConn(c *tls.Config) {
+	if get := c.GetCertificate; get != nil {
+		c.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			setConn(hello)
+			return get(hello)
+		}
+	}
 }
 
 // derive clones c and applies what holds for both sides.

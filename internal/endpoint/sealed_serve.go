@@ -121,7 +121,8 @@ func (e *Endpoint) sealedClientOf(now time.Time, h *handshake.DatagramHello, p *
 	if e.cfg.EarlyData {
 		early = func(sent *handshake.SealedParams) bool { return e.acceptsEarly(c, sent) }
 	}
-	c.sealed.m = sealed.NewServer(c.ctx, e.cfg.ServerTLS, handshake.ConnID(id), h.SourceID, early,
+	ctx := tlsvstp.WithConn(c.ctx, e.helloConn(p.Addr, p.Local))
+	c.sealed.m = sealed.NewServer(ctx, e.cfg.ServerTLS, handshake.ConnID(id), h.SourceID, early,
 		func(p *handshake.SealedParams) (*handshake.SealedParams, error) { return e.admit(c, p) })
 	cs.byID[id] = c
 	if d := e.cfg.HandshakeTimeout; d > 0 {

@@ -124,8 +124,7 @@ func (s *Session) start(now time.Time, c *reliable.Config, r *handshake.Datagram
 // reaches it where that is known.
 func (s *Session) LocalAddr() net.Addr {
 	a := s.ep.sock.LocalAddr()
-	u, ok := a.(*net.UDPAddr)
-	if !ok || !u.IP.IsUnspecified() {
+	if u, ok := a.(*net.UDPAddr); !ok || !u.IP.IsUnspecified() {
 		return a
 	}
 	s.mu.Lock()
@@ -134,11 +133,7 @@ func (s *Session) LocalAddr() net.Addr {
 		local = s.reached
 	}
 	s.mu.Unlock()
-	if !local.IsValid() {
-		return a
-	}
-	local = local.Unmap()
-	return &net.UDPAddr{IP: local.AsSlice(), Port: u.Port, Zone: local.Zone()}
+	return localAddr(a, local)
 }
 
 // NetConn returns nil: there is no connection below.
