@@ -17,6 +17,7 @@ import (
 func benchContenders() []*contender {
 	return []*contender{
 		tcpContender(), vstpNoCRCContender(), vstpContender(), tlsContender(), vstpTLSContender(),
+		vstpRUDPNoCRCContender(), vstpRUDPContender(), vstpRUDPTLSContender(), quicContender(),
 	}
 }
 
@@ -169,7 +170,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 
 // BenchmarkDial connects, has a byte there and back, and closes: both ends of a handshake.
 func BenchmarkDial(b *testing.B) {
-	for _, c := range append(benchContenders(), vstpRUDPContender(), vstpRUDPTLSContender(), quicContender()) {
+	for _, c := range benchContenders() {
 		b.Run(c.name, func(b *testing.B) {
 			e := testEnv(b, true)
 			a, err := c.listen(e, "127.0.0.1")

@@ -70,10 +70,11 @@ type floodRow struct {
 }
 
 // runFlood measures all kinds, with the targets in turn.
-func (c *controller) runFlood(ctx context.Context) error {
+func (c *controller) runFlood(ctx context.Context, args []string) error {
 	if err := canFlood(); err != nil {
 		return err
 	}
+	load := loadAverage()
 	var rows []*floodRow
 	for _, k := range floodKinds {
 		if len(c.options.floodKinds) > 0 && !slices.Contains(c.options.floodKinds, k.name) {
@@ -102,7 +103,9 @@ func (c *controller) runFlood(ctx context.Context) error {
 			}
 		}
 	}
-	report := floodReportOf(newResult(os.Args[1:]), rows, c.options)
+	res := newResult(args)
+	res.Load = load
+	report := res.floodReport(rows, c.options)
 	fmt.Print(report)
 	if c.options.jsonFile != "" {
 		b, err := json.MarshalIndent(rows, "", "\t")
@@ -526,11 +529,11 @@ func floodMain(s *spec, out *json.Encoder, stop <-chan struct{}) error {
 	}
 }
 
-// floodReportOf makes the report.
-func floodReportOf(res *result, rows []*floodRow, o *options) string {
+// floodReport makes the report.
+func (res *result) floodReport(rows []*floodRow, o *options) string {
 	var b strings.Builder
 	b.WriteString("# Flood\n\n")
-	fmt.Fprintf(&b, "`%s`, %s, %s, %d CPUs, load average %.1f.\n\n", res.Command, res.Date, res.Go, res.CPUs, loadAverage())
+	fmt.Fprintf(&b, "`%s`, %s, %s, %d CPUs, load average before %.1f.\n\n", res.Command, res.Date, res.Go, res.CPUs, res.Load)
 	fmt.Fprintf(&b, "%d datagrams a second, each from another address, while a transfer is under way", o.floodRate)
 	if o.floodLimit > 0 {
 		fmt.Fprintf(&b, " of %.0f MB/s", o.floodLimit)

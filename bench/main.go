@@ -75,7 +75,7 @@ func run(args []string) error {
 	}
 	defer c.close()
 	if o.flood {
-		return c.runFlood(ctx)
+		return c.runFlood(ctx, args)
 	}
 	res := newResult(args)
 	groups := o.linkGroups()
@@ -174,6 +174,9 @@ func parseFlags(args []string) (*options, error) {
 		seconds = 10
 	}
 	o.duration = time.Duration(seconds * float64(time.Second))
+	if o.floodRate < 1 || o.floodLimit < 0 {
+		return nil, errors.New("the rates of a flood must be positive")
+	}
 	if o.duration <= 0 || o.rounds < 1 || o.idleRounds < 1 || o.idle < 1 || o.allocs < 1 || o.fine < 1 {
 		return nil, errors.New("seconds, rounds and counts must be positive")
 	}
