@@ -295,3 +295,23 @@ func TestTLSHelloConn(t *testing.T) {
 		}
 	}
 }
+
+// Both ends derive the same secrets for what is bound to the connection. RFC 8446 §7.5.
+func TestTLSExporter(t *testing.T) {
+	a := newAuthority(t)
+	ln, err := (&vstp.ListenConfig{Config: &vstp.Config{TLS: a.server()}}).Listen(t.Context(), "rudp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer ln.Close()
+	var seen [][]byte
+	for range 2 {
+		c, s := connect(t, ln, &vstp.Dialer{Config: &vstp.Config{TLS: a.client()}})
+		for _, end := range []*vstp.Conn{c, s} {
+			b, err := end.ConnectionState().TLS.ExportKeyingMaterial("EXPORTER-test", []byte("context"), 32)
+			require.NoError(t, err)
+			seen = append(seen, b)
+		}
+	}
+	require.Equal(t, seen[0], seen[1])
+	require.Equal(t, seen[2], seen[3])
+	require.NotEqual(t, seen[0], seen[2])
+}
