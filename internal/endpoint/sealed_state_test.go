@@ -354,3 +354,43 @@ func TestSealedLimits(t *testing.T) {
 		})
 	})
 }
+
+// TestSealedCloseInCallback: nor does Close.
+func TestSealedCloseInCallback(t *testing.T) {
+	slow := func() { time.Sleep(10 * time.Minute) }
+	for name, set := range map[string]func(server, client *tls.Config){
+		"server": func(s, _ *tls.Config) {
+			cert := s.Certificates[0]
+			s.Certificates = nil
+			s.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { slow(); return &cert, nil }
+		},
+		"client": func(_, c *tls.Config) {
+			c.VerifyConnection = func(tls.ConnectionState) error { slow(); return nil }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := sealedConfig()
+			client := cfg.ClientTLS(mustAddr(t, &net.UDPAddr{IP: net.IPv4(10, 0, 0, 2)})).Clone()
+			set(cfg.ServerTLS, client)
+			cfg.ClientTLS = func(udpio.Addr) *tls.Config { return client }
+			bubble(t, clean, cfg, func(t *testing.T, d *duo) {
+				d.b.Listen()
+				dialed := make(chan error, 1)
+				to := addrOf(t, d.b)
+				go func() {
+					_, err := d.a.DialStream(t.Context(), to)
+					dialed <- err
+				}()
+				time.Sleep(time.Second)
+				start := time.Now()
+				d.a.Close()
+				d.b.Close()
+				if err := <-dialed; !errors.Is(err, net.ErrClosed) || time.Since(start) > time.Second {
+					t.Error(err, time.Since(start))
+				}
+				time.Sleep(10 * time.Minute) // for the hook to come back
+				settle(t, d.a)
+			})
+		})
+	}
+}

@@ -337,3 +337,36 @@ func TestCanceled(t *testing.T) {
 	}
 	NewServer(ctx, s.server, serverID, clientID, nil, s.accept).Close()
 }
+
+// TestPlainWelcome: a client never goes on without TLS, whatever it gets. PROTOCOL §8.5.
+func TestPlainWelcome(t *testing.T) {
+	c := newTestClient(t, newSetup())
+	other, err := handshake.NewDatagramClient(handshake.DatagramParams{SourceID: clientID, Stream: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o, err := other.Receive(handshake.AppendRetry(nil, clientID, []byte("crumbs"))); o != handshake.Again || err != nil {
+		t.Fatal(o, err)
+	}
+	h, err := handshake.ParseHello(other.AppendHello(nil)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m handshake.DatagramServer
+	if o, err := m.Receive(&h); o != handshake.Done || err != nil {
+		t.Fatal(o, err)
+	}
+	if _, err := m.Welcome(handshake.DatagramParams{SourceID: serverID}, [16]byte{1}, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range m.Answer() {
+		if c.Receive(b) || c.Done() || c.Err() != nil || c.Hint() != nil {
+			t.Error("it says something to a client with TLS")
+		}
+	}
+	for _, b := range c.AppendFlight(nil) {
+		if h, err := handshake.ParseHello(b); err != nil || !h.Crypto {
+			t.Error("HELLO without TLS")
+		}
+	}
+}
