@@ -517,10 +517,7 @@ func floodMain(s *spec, out *json.Encoder, stop <-chan struct{}) error {
 		default:
 		}
 		due := int(time.Since(m.at).Seconds()*float64(s.Rate)) - sent
-		if due > s.Rate/10 { // it cannot keep up: no burst afterwards
-			due = s.Rate / 10
-		}
-		n, err := f.send(due)
+		n, err := f.send(min(due, s.Rate/10)) // who cannot keep up looks at stop all the same
 		if err != nil {
 			return err
 		}
