@@ -47,7 +47,7 @@ func TestEarlyCapped(t *testing.T) {
 		for range 1000 {
 			time.Sleep(time.Millisecond)
 			s.mu.Lock()
-			if !s.armed.IsZero() && s.armed.Sub(time.Now()) < time.Millisecond {
+			if !s.armed.IsZero() && time.Until(s.armed) < time.Millisecond {
 				soon++
 			}
 			s.mu.Unlock()
@@ -94,7 +94,7 @@ func TestEarlyCappedClose(t *testing.T) {
 		for range 500 {
 			time.Sleep(time.Millisecond)
 			s.mu.Lock()
-			if !s.removed && !s.armed.IsZero() && s.armed.Sub(time.Now()) < time.Millisecond {
+			if !s.removed && !s.armed.IsZero() && time.Until(s.armed) < time.Millisecond {
 				soon++
 			}
 			s.mu.Unlock()

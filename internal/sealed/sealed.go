@@ -14,7 +14,6 @@ package sealed
 import (
 	"crypto/tls"
 	"errors"
-	"fmt"
 
 	"github.com/vstp-go/vstp/framing"
 	"github.com/vstp-go/vstp/internal/handshake"
@@ -206,6 +205,3 @@ func remote(err error) bool {
 
 // errIDs is for transport parameters that belong to other packets than those that came.
 var errIDs = &handshake.Error{Code: framing.CodeProtocol, Reason: "the connection ids of the handshake do not agree"}
-
-// errNoParams is for a TLS peer that speaks something else.
-var errNoParams = fmt.Errorf("vstp: TLS transport parameters missing: %w", &handshake.Error{Code: framing.CodeProtocol})
