@@ -2,6 +2,7 @@ package endpoint
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -99,14 +100,16 @@ func (a *attacker) packet(typ framing.Type, flags framing.Flags, id handshake.Co
 	return append(append(b, h...), payload...)
 }
 
-// attack has f called every so often until the end of the test's work.
-func attack(every time.Duration, f func()) (stop func()) {
+// attack has f called every so often until the end of the test's work, or of the test.
+func attack(t *testing.T, every time.Duration, f func()) (stop func()) {
 	done := make(chan struct{})
 	var all sync.WaitGroup
 	all.Go(func() {
 		for {
 			select {
 			case <-done:
+				return
+			case <-t.Context().Done():
 				return
 			case <-time.After(every):
 				f()
@@ -123,7 +126,9 @@ func work(t *testing.T, d *duo, n int) (dialed, all time.Duration) {
 	start := time.Now()
 	accepted := make(chan *Session, 1)
 	go func() {
-		s, err := d.b.Accept(t.Context())
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		s, err := d.b.Accept(ctx)
 		if err != nil {
 			t.Error("accept:", err)
 		}
@@ -135,6 +140,9 @@ func work(t *testing.T, d *duo, n int) (dialed, all time.Duration) {
 	}
 	dialed = time.Since(start)
 	s := <-accepted
+	if s == nil {
+		t.FailNow()
+	}
 	want := pattern(n)
 	var both sync.WaitGroup
 	for _, p := range [][2]*Session{{c, s}, {s, c}} {
@@ -172,7 +180,7 @@ func TestSealedOffPath(t *testing.T) {
 		d := newDuo(t, seed, simnet.Path{Delay: 20 * time.Millisecond}, cfg, cfg)
 		from, to := addrOf(t, d.a).AddrPort, addrOf(t, d.b).AddrPort
 		a := newAttacker(t, seed)
-		defer attack(time.Millisecond, func() {
+		defer attack(t, time.Millisecond, func() {
 			for range 4 {
 				b := a.forge()
 				d.net.Inject(from, to, b)
@@ -233,7 +241,7 @@ func TestSealedOnTheSide(t *testing.T) {
 				d.net.Inject(e.From, e.To, e.Data[:a.rnd.IntN(len(e.Data))])
 			}
 		})
-		stop := attack(time.Millisecond, func() {
+		stop := attack(t, time.Millisecond, func() {
 			mu.Lock()
 			b := a.forge()
 			var e simnet.Event
@@ -383,7 +391,7 @@ func TestSealedHelloRepeated(t *testing.T) {
 		start := time.Now()
 		d.net.Path(d.hb, d.ha).Filter(func(int, []byte) bool { return time.Since(start) < time.Second })
 		said := record(d.net.Path(d.ha, d.hb))
-		stop := attack(time.Millisecond, func() {
+		stop := attack(t, time.Millisecond, func() {
 			for _, b := range said.take() {
 				if id, _, kind := handshake.RouteID(b); kind == handshake.KindHello {
 					d.net.Inject(from, to, b)

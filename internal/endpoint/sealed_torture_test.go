@@ -56,7 +56,7 @@ func TestSealedTorture(t *testing.T) {
 		d.b.Listen()
 		from, to := addrOf(t, d.a).AddrPort, addrOf(t, d.b).AddrPort
 		a := newAttacker(t, seed)
-		stop := attack(20*time.Millisecond, func() {
+		stop := attack(t, 20*time.Millisecond, func() {
 			b := a.forge()
 			d.net.Inject(from, to, b)
 			d.net.Inject(to, from, b)
