@@ -102,7 +102,7 @@ func New(sock *udpio.Conn, cfg *Config) *Endpoint {
 	}
 	e.maxDatagram = min(max(e.maxDatagram, reliable.BaseMTU), reliable.MaxMTU)
 	e.cookies.init(e.epoch, cfg.random)
-	if cfg.ResetKey != nil {
+	if cfg.ResetKey != nil && cfg.ServerTLS != nil { // who only dials comes back from another port
 		e.resetKey = *cfg.ResetKey
 	} else {
 		cfg.random(e.resetKey[:])

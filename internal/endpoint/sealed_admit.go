@@ -98,6 +98,7 @@ func (e *Endpoint) controlHello(s *Session, header framing.Header) {
 		s.admitted(nil)
 		return
 	}
+	state := s.tls // it changes when the client's Finished comes
 	go func() {
 		ctx, cancel := c.sessionContext(e)
 		defer cancel()
@@ -106,7 +107,7 @@ func (e *Endpoint) controlHello(s *Session, header framing.Header) {
 			RemoteAddr: s.RemoteAddr(),
 			Header:     header,
 			Stream:     s.stream,
-			TLS:        s.tls,
+			TLS:        state,
 		})
 		if ctx.Err() != nil {
 			err = &handshake.Error{Code: framing.CodeTimeout, Reason: "handshake"}

@@ -71,7 +71,7 @@ func (t *sealedClient) offer(b []byte) (run bool) {
 	if len(t.inbox) == 0 {
 		t.since = time.Now()
 	}
-	if len(t.inbox) < maxSealedInbox {
+	if len(t.inbox) < maxSealedInbox && len(b) <= handshake.MaxHandshakeDatagram {
 		t.inbox = append(t.inbox, bytes.Clone(b))
 	}
 	return t.begin()

@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"encoding/binary"
 	"net"
+	"net/netip"
 
 	"github.com/vstp-go/vstp/internal/udpio"
 	"github.com/vstp-go/vstp/reliable"
@@ -20,10 +21,13 @@ import (
 func (e *Endpoint) resetToken(id reliable.ConnID, local udpio.Local) (token [16]byte) {
 	h := hmac.New(sha256.New, e.resetKey[:])
 	h.Write(id[:])
-	if e.cfg.ServerTLS != nil { // of a socket that only dials the key is its own
+	if e.cfg.ServerTLS != nil { // of a socket that only dials the key is its own, see New
 		addr, port := local.Addr, uint16(0)
 		if u, ok := e.LocalAddr().(*net.UDPAddr); ok {
 			port = uint16(u.Port)
+			if ip, ok := netip.AddrFromSlice(u.IP); ok && !addr.IsValid() && !ip.IsUnspecified() {
+				addr = ip.Unmap() // a socket at one address need not look where packets arrive
+			}
 		}
 		h.Write(binary.BigEndian.AppendUint16(nil, port))
 		h.Write(addr.AsSlice())

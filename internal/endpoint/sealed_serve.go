@@ -15,8 +15,12 @@ import (
 	"github.com/vstp-go/vstp/tlsvstp"
 )
 
-// maxEarlySealed is how many packets of a client are kept that come before its Finished.
-const maxEarlySealed = 16
+// maxEarlySealed is how many packets of a client are kept that come before its Finished,
+// and maxEarlyBytes how many bytes.
+const (
+	maxEarlySealed = 16
+	maxEarlyBytes  = 256 << 10
+)
 
 // A sealedServer is what a client has whose handshake is one with TLS. As at
 // sealedClient, a goroutine that lives as long as there is something to do has m to
@@ -68,6 +72,10 @@ func (r *reader) refuseBare(h *handshake.DatagramHello, b []byte, p *udpio.Packe
 
 // sealedHello takes a HELLO with TLS.
 func (r *reader) sealedHello(h *handshake.DatagramHello, b []byte, p *udpio.Packet, validated bool) {
+	if len(b) > handshake.MaxHandshakeDatagram { // PROTOCOL §8.5
+		r.e.stats.dropped.Add(1)
+		return
+	}
 	c := r.e.sealedClientOf(r.now, h, p, validated)
 	if c != nil {
 		r.e.offer(c, b, true, validated)
@@ -170,7 +178,7 @@ func (e *Endpoint) offer(c *client, b []byte, hello, validated bool) {
 
 // sealedPacket takes a handshake packet of a client.
 func (r *reader) sealedPacket(id reliable.ConnID, b []byte, p *udpio.Packet) {
-	if c := r.e.clientByID(id); c != nil && c.key.addr == p.Addr.AddrPort {
+	if c := r.e.clientByID(id); c != nil && c.key.addr == p.Addr.AddrPort && len(b) <= handshake.MaxHandshakeDatagram {
 		r.e.offer(c, b, false, false)
 		return
 	}
@@ -197,7 +205,12 @@ func (r *reader) keepEarly(id reliable.ConnID, b []byte, p *udpio.Packet) bool {
 func (r *reader) keepEarlyOf(c *client, b []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if t := c.sealed; !t.over && len(t.early) < maxEarlySealed {
+	t := c.sealed
+	size := len(b)
+	for _, p := range t.early {
+		size += len(p)
+	}
+	if !t.over && len(t.early) < maxEarlySealed && size <= maxEarlyBytes {
 		t.early = append(t.early, bytes.Clone(b))
 	} else {
 		r.e.stats.dropped.Add(1)

@@ -99,6 +99,11 @@ func (cs *clientSet) expire(now time.Time, timeout time.Duration) {
 // forget drops c from everything but the lists.
 func (cs *clientSet) forget(c *client) {
 	cs.answered(c)
+	if c.sealed != nil { // it stays in order for some time
+		c.mu.Lock()
+		c.sealed.over, c.sealed.early = true, nil
+		c.mu.Unlock()
+	}
 	if cs.all[c.key] == c {
 		delete(cs.all, c.key)
 	}

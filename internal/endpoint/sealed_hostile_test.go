@@ -1,0 +1,121 @@
+package endpoint
+
+import (
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/vstp-go/vstp/framing"
+	"github.com/vstp-go/vstp/internal/handshake"
+	"github.com/vstp-go/vstp/reliable"
+)
+
+func heapInUse() int {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
+}
+
+// sealedJunk is a packet of that type whose payload nobody has sealed.
+func sealedJunk(typ framing.Type, key string, id handshake.ConnID, size int) []byte {
+	b := framing.AppendFixed(nil, typ, framing.FlagSealed, 15, int64(size))
+	b = append(append(b, 1, 12, key[0]), id[:]...)
+	return append(b, make([]byte, 4+size)...)
+}
+
+// TestSealedEarlyForgotten: packets that come before there are keys take little room, and
+// none when their sender is given up. It may be anybody, and send from any address. Trap
+// S3, "encrypted-before-keys queue".
+func TestSealedEarlyForgotten(t *testing.T) {
+	cfg := sealedConfig()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDuo(t, 1, clean, cfg, cfg)
+		d.b.Listen()
+		to := addrOf(t, d.b).AddrPort
+		const clients = 50
+		before := heapInUse()
+		for i := range clients {
+			s := newStranger(t, i)
+			d.net.Inject(spoofed(i), to, s.hello(t))
+			synctest.Wait()
+			early := sealedJunk(framing.TypeHello, framing.KeySourceID, s.id, 60000)
+			for range maxEarlySealed {
+				d.net.Inject(spoofed(i), to, early)
+			}
+			synctest.Wait()
+		}
+		d.b.mu.Lock()
+		for _, c := range d.b.clients.all {
+			n := 0
+			for _, b := range c.sealed.early {
+				n += len(b)
+			}
+			if n == 0 || n > maxEarlyBytes {
+				t.Errorf("%d bytes are kept", n)
+			}
+		}
+		d.b.mu.Unlock()
+		time.Sleep(cfg.HandshakeTimeout + time.Second)
+		synctest.Wait()
+		if n := heapInUse() - before; d.b.Stats().Handshakes != 0 || n > clients*64<<10 {
+			t.Errorf("%d bytes of each that was given up", n/clients)
+		}
+	})
+}
+
+// TestSealedLargeHello: what is larger than a datagram of the handshake may be is none, and
+// begins nothing. PROTOCOL §8.5.
+func TestSealedLargeHello(t *testing.T) {
+	cfg := sealedConfig()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDuo(t, 1, clean, cfg, cfg)
+		d.b.Listen()
+		s := newStranger(t, 1)
+		f, _, err := framing.ParseDatagram(s.hello(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Payload = append(f.Payload, 0)
+		b, err := framing.AppendFrame(nil, f, framing.TrailerByFlag)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.net.Inject(spoofed(1), addrOf(t, d.b).AddrPort, b)
+		synctest.Wait()
+		if st := d.b.Stats(); st.Handshakes != 0 || st.Dropped != 1 || st.DatagramsSent != 0 {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
+// TestResetTokenOfDialer: two sockets that only dial, and have the same key configured, or
+// the same certificate, do not give away each other's tokens. PROTOCOL §8.10, RFC 9000
+// §21.11.
+func TestResetTokenOfDialer(t *testing.T) {
+	server, client := sealedConfig(), sealedConfig()
+	client.ServerTLS = nil
+	client.ResetKey = &[32]byte{9}
+	synctest.Test(t, func(t *testing.T) {
+		d := newDuo(t, 1, clean, client, server)
+		c, s := connect(t, d.a, d.b)
+		time.Sleep(time.Second)
+		sibling := newEndpoint(t, d.ha.ListenPacket(0), client)
+		w := &wire{d.net.Host("10.0.0.66").ListenPacket(0), sibling.LocalAddr()}
+		defer w.pc.Close()
+		w.send(sealedJunk(framing.TypeData, framing.KeyPacket, handshake.ConnID(c.id), 60))
+		b := w.recv()
+		if id, _, hasToken, ok := handshake.ParseUnknownID(b); !ok || !hasToken || reliable.ConnID(id) != c.id {
+			t.Fatalf("%x", b)
+		}
+		d.net.Inject(addrOf(t, d.a).AddrPort, addrOf(t, d.b).AddrPort, b)
+		time.Sleep(time.Second)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if !s.hasPeerToken || s.ended != nil {
+			t.Error(s.hasPeerToken, s.ended)
+		}
+	})
+}
