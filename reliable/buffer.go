@@ -1,5 +1,7 @@
 package reliable
 
+import "bytes"
+
 // blockLen is the size of a full block. Both buffers are made of blocks, so that
 // memory follows what is in them, and growing copies nothing.
 const (
@@ -137,10 +139,66 @@ func (s *sendBuffer) release(pool *blockPool, off int64) {
 	}
 }
 
+// A loose keeps bytes by themselves for which a block would be too large: a peer that
+// leaves gaps on purpose would have a whole one kept for each byte. Keys are where blocks
+// begin.
+type loose map[int64]*looseBlock
+
+type looseBlock struct {
+	pieces []loosePiece
+	cost   int
+}
+
+type loosePiece struct {
+	at int
+	b  []byte
+}
+
+// A block is made when what lies in it takes looseShare of its memory anyway; of a piece
+// that is loosePieceCost more than its bytes.
+const (
+	looseShare     = 4
+	loosePieceCost = 64
+)
+
+// keep takes p, which lies at a place in the block of that size. It reports false, and
+// does nothing, if a block is to be made for it.
+func (l *loose) keep(block int64, at int, p []byte, size int) bool {
+	lb := (*l)[block]
+	cost := loosePieceCost + len(p)
+	if lb != nil {
+		cost += lb.cost
+	}
+	if cost*looseShare > size {
+		return false
+	}
+	if lb == nil {
+		if *l == nil {
+			*l = make(loose)
+		}
+		lb = new(looseBlock)
+		(*l)[block] = lb
+	}
+	lb.cost = cost
+	lb.pieces = append(lb.pieces, loosePiece{at, bytes.Clone(p)})
+	return true
+}
+
+// moveTo moves what was kept of a block to b, which begins with it.
+func (l loose) moveTo(block int64, b []byte) {
+	if lb := l[block]; lb != nil {
+		for _, p := range lb.pieces {
+			copy(b[p.at:], p.b)
+		}
+		delete(l, block)
+	}
+}
+
 // A recvBuffer puts a stream together. Bytes lie in blocks of equal size behind
-// each other, those that nothing has come for are nil.
+// each other, those that nothing has come for, or little, are nil.
 type recvBuffer struct {
 	blocks  [][]byte
+	loose   loose
 	size    int64          // of each block
 	busy    bool           // has held more than small blocks take, since the last rest
 	off     int64          // offset of blocks[0]
@@ -188,10 +246,17 @@ func (r *recvBuffer) write(pool *blockPool, off int64, p []byte) bool {
 		for i >= len(r.blocks) {
 			r.blocks = append(r.blocks, nil)
 		}
-		if r.blocks[i] == nil {
+		n := min(len(p), int(r.size)-at)
+		start := off - int64(at)
+		switch {
+		case r.blocks[i] != nil:
+			copy(r.blocks[i][at:], p[:n])
+		case r.size == blockLen && start > r.read && r.loose.keep(start, at, p[:n], blockLen):
+		default:
 			r.blocks[i] = pool.sized(int(r.size))
+			r.loose.moveTo(start, r.blocks[i])
+			copy(r.blocks[i][at:], p[:n])
 		}
-		n := copy(r.blocks[i][at:], p)
 		off, p = off+int64(n), p[n:]
 	}
 	return true
@@ -218,6 +283,10 @@ func (r *recvBuffer) peek() []byte {
 	n := r.ready()
 	if n == 0 {
 		return nil
+	}
+	if r.blocks[0] == nil {
+		r.blocks[0] = make([]byte, r.size)
+		r.loose.moveTo(r.off, r.blocks[0])
 	}
 	at := int(r.read - r.off)
 	return r.blocks[0][at:min(at+n, int(r.size))]
@@ -249,6 +318,7 @@ func (r *recvBuffer) drop(pool *blockPool) {
 		r.blocks[i] = nil
 	}
 	r.blocks = r.blocks[:0]
+	r.loose = nil
 	r.have = r.have[:0]
 	r.off = r.read
 }

@@ -1,6 +1,11 @@
 package reliable
 
-import "github.com/vstp-go/vstp/framing"
+import (
+	"bytes"
+	"slices"
+
+	"github.com/vstp-go/vstp/framing"
+)
 
 // Bounds of the control stream. PROTOCOL §8.8.
 const (
@@ -188,14 +193,21 @@ func (a *Assoc) doneReceived() error {
 
 // A flatBuffer puts a stream together so that what is there in order lies in one piece.
 type flatBuffer struct {
-	base int64  // the first byte that was not consumed
-	b    []byte // from base on, behind head bytes that were
-	head int
-	have spanSet[int64] // what has come, from base on
+	base  int64  // the first byte that was not consumed
+	b     []byte // what is there in order, behind head bytes that were consumed
+	head  int
+	ahead []flatPiece    // what has come too early
+	cost  int            // of that
+	have  spanSet[int64] // what has come, from base on
+}
+
+type flatPiece struct {
+	off int64
+	b   []byte
 }
 
 // write puts p, which begins at off, into the buffer. It reports false, and does nothing,
-// if p reaches too far or makes too many pieces.
+// if p reaches too far, makes too many pieces, or takes too much memory.
 func (f *flatBuffer) write(off int64, p []byte) bool {
 	if off < f.base {
 		cut := min(f.base-off, int64(len(p)))
@@ -208,25 +220,48 @@ func (f *flatBuffer) write(off int64, p []byte) bool {
 	if end-f.base > maxControl || len(f.have) >= maxControlPieces && f.have.wouldSplit(off, end) {
 		return false
 	}
-	if need := f.head + int(end-f.base); need > cap(f.b) {
-		b := make([]byte, need-f.head, max(minControlBuffer, min(2*(need-f.head), maxControl)))
-		copy(b, f.b[f.head:])
-		f.b, f.head = b, 0
-	} else if need > len(f.b) {
-		f.b = f.b[:need]
+	if off > f.next() {
+		cost := loosePieceCost + len(p)
+		if f.cost+cost > 2*maxControl {
+			return false
+		}
+		f.cost += cost
+		f.have.add(off, end)
+		f.ahead = append(f.ahead, flatPiece{off, bytes.Clone(p)})
+		return true
 	}
 	f.have.add(off, end)
-	copy(f.b[f.head+int(off-f.base):], p)
+	f.append(off, p)
+	for n := int64(-1); len(f.ahead) > 0 && n != f.next(); { // what was early is next now
+		n = f.next()
+		f.ahead = slices.DeleteFunc(f.ahead, func(q flatPiece) bool {
+			if q.off > f.next() {
+				return false
+			}
+			f.append(q.off, q.b)
+			f.cost -= loosePieceCost + len(q.b)
+			return true
+		})
+	}
 	return true
 }
 
-// ready returns what is there in order.
-func (f *flatBuffer) ready() []byte {
-	if len(f.have) == 0 || f.have[0].start > f.base {
-		return nil
+// next is the first byte that is not there.
+func (f *flatBuffer) next() int64 { return f.base + int64(len(f.b)-f.head) }
+
+// append takes what is new of p, which leaves no gap.
+func (f *flatBuffer) append(off int64, p []byte) {
+	p = p[min(f.next()-off, int64(len(p))):]
+	if need := len(f.b) - f.head + len(p); len(f.b)+len(p) > cap(f.b) && need > 0 {
+		b := make([]byte, need-len(p), max(minControlBuffer, min(2*need, maxControl)))
+		copy(b, f.b[f.head:])
+		f.b, f.head = b, 0
 	}
-	return f.b[f.head:][:f.have[0].end-f.base]
+	f.b = append(f.b, p...)
 }
+
+// ready returns what is there in order.
+func (f *flatBuffer) ready() []byte { return f.b[f.head:] }
 
 // consume drops the first n bytes of ready.
 func (f *flatBuffer) consume(n int) {
@@ -236,7 +271,7 @@ func (f *flatBuffer) consume(n int) {
 	f.have.popFront(f.base)
 	switch {
 	case len(f.have) == 0:
-		f.b, f.head, f.have = nil, 0, nil // most never hold anything again
+		*f = flatBuffer{base: f.base} // most never hold anything again
 	case f.head > len(f.b)/2:
 		f.b, f.head = f.b[:copy(f.b, f.b[f.head:])], 0
 	}

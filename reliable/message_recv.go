@@ -29,6 +29,7 @@ type partial struct {
 	got    int64
 	body   []byte   // total bytes, once a quarter has come
 	blocks [][]byte // before
+	loose  loose    // too
 }
 
 // write puts p at off. It reports false if that makes too many gaps.
@@ -47,6 +48,9 @@ func (m *partial) write(off int64, p []byte) bool {
 		for i, b := range m.blocks {
 			copy(m.body[int64(i)*fragmentBlock:], b)
 		}
+		for start := range m.loose {
+			m.loose.moveTo(start, m.body[start:])
+		}
 		m.blocks = nil
 	}
 	if m.body != nil {
@@ -58,10 +62,18 @@ func (m *partial) write(off int64, p []byte) bool {
 		for i >= len(m.blocks) {
 			m.blocks = append(m.blocks, nil)
 		}
-		if m.blocks[i] == nil {
-			m.blocks[i] = make([]byte, min(fragmentBlock, m.total-int64(i)*fragmentBlock))
+		start := off - int64(at)
+		size := int(min(fragmentBlock, m.total-start))
+		n := min(len(p), size-at)
+		switch {
+		case m.blocks[i] != nil:
+			copy(m.blocks[i][at:], p[:n])
+		case m.loose.keep(start, at, p[:n], size):
+		default:
+			m.blocks[i] = make([]byte, size)
+			m.loose.moveTo(start, m.blocks[i])
+			copy(m.blocks[i][at:], p[:n])
 		}
-		n := copy(m.blocks[i][at:], p)
 		off, p = off+int64(n), p[n:]
 	}
 	return true
@@ -88,6 +100,9 @@ func (a *Assoc) fragmentReceived(c *chunk) error {
 	}
 	m := a.partials[c.id]
 	if m == nil {
+		if len(a.partials) >= 2*maxOpenMessages {
+			return protocolError("too many messages begun and not ended")
+		}
 		if err := a.beginMessage(c.id, c.total); err != nil {
 			return err
 		}
