@@ -115,6 +115,7 @@ func New(sock *udpio.Conn, cfg *Config) *Endpoint {
 	e.wdl.init(e.epoch, e.wakeSenders)
 	e.role.init(sock)
 	e.reader.e = e
+	e.reader.retries.init(maxRetriesPerSecond)
 	e.packets = make([]udpio.Packet, readBatch)
 	sock.OnRefused(e.peerRefused)
 	go e.read()

@@ -40,6 +40,11 @@ func (c prefixCount) remove(p netip.Prefix) {
 	}
 }
 
+// maxRetriesPerSecond bounds the cookies that are given out while the socket has more
+// than there is time for: writing one takes ten times what dropping a HELLO does, and what
+// the reader does not get to in time is lost for all. Those who get none come again.
+const maxRetriesPerSecond = 20_000
+
 // A rateLimit is a token bucket that holds what comes in a quarter of a second.
 type rateLimit struct {
 	perSecond float64

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/vstp-go/vstp/internal/handshake"
+	"github.com/vstp-go/vstp/internal/udpio"
 )
 
 func TestPrefixOf(t *testing.T) {
@@ -67,5 +68,35 @@ func TestCookieRotation(t *testing.T) {
 	now = now.Add(cookieKeyLife)
 	if forged := first.Append(nil, now, addr, id); k.Check(now, addr, id, forged) {
 		t.Error("a key that was given up makes good cookies")
+	}
+}
+
+// TestRetriesWhileBehind: a reader that has more than it can do gives out cookies at a
+// limited rate, and looks at HELLOs that have one all the same.
+func TestRetriesWhileBehind(t *testing.T) {
+	e := loopback(t, testConfig())
+	from := &udpio.Packet{Addr: addrOf(t, e)}
+	r := &reader{e: e, now: time.Now(), behind: true}
+	r.retries.init(40)
+	first, err := handshake.NewDatagramClient(handshake.DatagramParams{SourceID: handshake.ConnID{1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hello := first.AppendHello(nil)[0]
+	for range 100 {
+		r.datagram(hello, from)
+	}
+	if n := e.Stats().DatagramsSent; n != 10 {
+		t.Errorf("%d retries, want 10", n)
+	}
+	addr, _ := from.Addr.AddrPort.AppendBinary(nil)
+	good := e.cookies.Append(nil, r.now, addr, handshake.ConnID{1})
+	if _, err := first.Receive(handshake.AppendRetry(nil, handshake.ConnID{1}, good)); err != nil {
+		t.Fatal(err)
+	}
+	r.now = r.now.Add(time.Millisecond)
+	r.datagram(first.AppendHello(nil)[0], from)
+	if n := e.Stats().DatagramsSent; n != 11 {
+		t.Errorf("a client with a cookie got no answer: %d datagrams", n)
 	}
 }

@@ -31,6 +31,9 @@ type reader struct {
 	touched []*Session // of this batch, to be flushed
 	scratch []byte
 
+	behind  bool      // the socket had all that was asked of it, and may have more
+	retries rateLimit // while that is so
+
 	resetWindow time.Time // second in which answers are counted
 	resetCount  int
 }
@@ -110,6 +113,10 @@ func (r *reader) datagram(b []byte, p *udpio.Packet) {
 	r.release()
 	switch kind {
 	case handshake.KindHello:
+		if r.behind && !handshake.PlausibleCookie(r.now, b) && !r.retries.take(r.now) {
+			r.e.stats.overloaded.Add(1)
+			return
+		}
 		r.hello(b, p)
 	case handshake.KindEarly:
 		r.earlyPacket(id, b, p)

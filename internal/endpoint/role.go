@@ -255,6 +255,7 @@ func (e *Endpoint) serve(w *waiter) {
 func (e *Endpoint) take(n int) {
 	r := &e.reader
 	r.now = time.Now()
+	r.behind = n == len(e.packets)
 	for i := range e.packets[:n] {
 		r.packet(&e.packets[i])
 		e.packets[i].Data = nil // a socket that rests must not keep a buffer from the collector

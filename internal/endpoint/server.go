@@ -168,6 +168,10 @@ func (r *reader) hello(b []byte, p *udpio.Packet) {
 		if !h.WantsAnswer() {
 			return // one retry for all parts
 		}
+		if h.Cookie != nil && r.behind && !r.retries.take(r.now) {
+			e.stats.overloaded.Add(1)
+			return
+		}
 		r.scratch = e.cookies.Append(r.scratch, r.now, r.scratch[:n], h.SourceID)
 		m := len(r.scratch)
 		r.scratch = handshake.AppendRetry(r.scratch, h.SourceID, r.scratch[n:m])

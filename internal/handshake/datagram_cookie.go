@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"time"
+
+	"github.com/vstp-go/vstp/framing"
 )
 
 // Sizes and times of a cookie. PROTOCOL §7.3.
@@ -36,12 +38,26 @@ func (k *CookieKey) Check(now time.Time, addr []byte, id ConnID, cookie []byte) 
 		return false
 	}
 	stamp, want := cookie[:cookieStamp], cookie[cookieStamp:]
-	mac := k.mac(stamp, addr, id)
-	if !hmac.Equal(mac[:cookieMAC], want) {
+	// The age first: that most of what is made up is too old costs nothing to see.
+	if !young(now, stamp) {
 		return false
 	}
+	mac := k.mac(stamp, addr, id)
+	return hmac.Equal(mac[:cookieMAC], want)
+}
+
+func young(now time.Time, stamp []byte) bool {
 	age := now.UnixNano() - int64(binary.BigEndian.Uint64(stamp))
 	return age >= 0 && age < int64(CookieLifetime)
+}
+
+// PlausibleCookie reports whether a HELLO, of which nothing is checked yet, seems to have
+// a cookie that is young enough to be good. It is for those who have not the time to
+// find out.
+func PlausibleCookie(now time.Time, hello []byte) bool {
+	const valueAt = idEnd + 3
+	return len(hello) >= valueAt+CookieLen && hello[idEnd] == 1 && hello[idEnd+1] == CookieLen && hello[idEnd+2] == framing.KeyCookie[0] &&
+		young(now, hello[valueAt:])
 }
 
 func (k *CookieKey) mac(stamp, addr []byte, id ConnID) (sum [sha256.Size]byte) {

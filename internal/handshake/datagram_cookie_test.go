@@ -61,3 +61,41 @@ func TestCookieCheck(t *testing.T) {
 		t.Error("one byte more")
 	}
 }
+
+// TestPlausibleCookie: nobody with a good cookie is taken for one without, and one that
+// is too old is seen without the key.
+func TestPlausibleCookie(t *testing.T) {
+	var k CookieKey
+	now := time.Unix(1e9, 0)
+	for _, sealed := range []bool{false, true} {
+		hello := func(cookie []byte) []byte {
+			if sealed {
+				return AppendCryptoHello(nil, &CryptoFrame{SourceID: clientID, Cookie: cookie, Data: []byte("x")})
+			}
+			c, err := NewDatagramClient(DatagramParams{SourceID: clientID})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.cookie = cookie
+			return c.AppendHello(nil)[0]
+		}
+		cookie := k.Append(nil, now, []byte("address"), clientID)
+		for _, c := range []struct {
+			age  time.Duration
+			want bool
+		}{{0, true}, {CookieLifetime - 1, true}, {CookieLifetime, false}, {-1, false}} {
+			if got := PlausibleCookie(now.Add(c.age), hello(cookie)); got != c.want {
+				t.Errorf("after %v: %v", c.age, got)
+			}
+		}
+		b := hello(nil)
+		for n := range len(b) {
+			if PlausibleCookie(now, b[:n]) {
+				t.Fatalf("%d bytes without a cookie", n)
+			}
+		}
+		if PlausibleCookie(now, hello(cookie[:CookieLen-1])) {
+			t.Error("a cookie of another length")
+		}
+	}
+}
