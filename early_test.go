@@ -22,8 +22,9 @@ func TestEarlyData(t *testing.T) {
 		client, server, want bool
 	}{{"both", true, true, true}, {"client alone", true, false, false}, {"server alone", false, true, false}} {
 		t.Run(tt.name, func(t *testing.T) {
+			cache := storedCache{tls.NewLRUClientSessionCache(1), make(chan struct{}, 8)}
 			sc := &vstp.Config{EarlyData: tt.server, TLS: &tls.Config{Certificates: []tls.Certificate{cert.Certificate}}}
-			cc := &vstp.Config{EarlyData: tt.client, TLS: &tls.Config{RootCAs: cert.Pool, ClientSessionCache: tls.NewLRUClientSessionCache(1)}}
+			cc := &vstp.Config{EarlyData: tt.client, TLS: &tls.Config{RootCAs: cert.Pool, ClientSessionCache: cache}}
 			ln, err := (&vstp.ListenConfig{Config: sc}).Listen(t.Context(), "rudp", "localhost:0")
 			require.NoError(t, err)
 			defer ln.Close()
@@ -60,8 +61,20 @@ func TestEarlyData(t *testing.T) {
 				vc.CloseWrite()
 				_, err = io.ReadAll(c) // the ticket comes before the end
 				require.NoError(t, err)
+				receive(t, cache.stored) // though TLS may take a moment to look at it
 				require.NoError(t, c.Close())
 			}
 		})
 	}
+}
+
+// A storedCache tells when it has got a session.
+type storedCache struct {
+	tls.ClientSessionCache
+	stored chan struct{}
+}
+
+func (c storedCache) Put(key string, cs *tls.ClientSessionState) {
+	c.ClientSessionCache.Put(key, cs)
+	c.stored <- struct{}{}
 }
