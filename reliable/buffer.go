@@ -7,7 +7,7 @@ import "bytes"
 const (
 	blockLen      = 32 << 10
 	minBlockLen   = 1 << 10
-	maxFreeBlocks = 64 // of full size that an association keeps for later
+	maxFreeBlocks = 512 // of full size that an association keeps for later: a window of both directions
 
 	// A receive buffer that holds little is made of small blocks: most associations
 	// never hold more than a request.
@@ -19,6 +19,7 @@ const (
 type blockPool struct {
 	free  [][]byte
 	small []byte
+	over  bool // nothing is to be kept any more
 }
 
 // sized returns a block of n bytes, which is one of both sizes.
@@ -45,6 +46,7 @@ func (p *blockPool) get() []byte {
 
 func (p *blockPool) put(b []byte) {
 	switch {
+	case p.over:
 	case cap(b) == blockLen && len(p.free) < maxFreeBlocks:
 		p.free = append(p.free, b[:blockLen])
 	case cap(b) == smallBlockLen:

@@ -162,6 +162,7 @@ func (a *Assoc) ended(err error) {
 	}
 	a.streamRoom()
 	a.ready, a.timers, a.cancels = sendQueue{}, nil, nil
+	a.pool = blockPool{over: true}
 	a.openMessages = 0
 	next := a.loss.sent.next
 	a.loss = lossState{}
