@@ -199,8 +199,8 @@ func TestEarlyEachDatagram(t *testing.T) {
 			limit time.Duration
 		}{
 			{"lost", true, 0, 1500 * time.Millisecond},
-			{"twice, later", false, 10 * delay, 100 * time.Millisecond},
-			{"behind the next", true, delay + time.Nanosecond, 400 * time.Millisecond},
+			{"twice, later", false, 10 * delay, 1500 * time.Millisecond},
+			{"behind the next", true, delay + time.Nanosecond, 1500 * time.Millisecond},
 			{"last of all", true, 20 * time.Second, 1500 * time.Millisecond},
 		} {
 			for side := range sent {

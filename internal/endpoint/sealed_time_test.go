@@ -92,10 +92,10 @@ func TestSealedEachDatagram(t *testing.T) {
 		limit time.Duration
 	}{
 		{"lost", true, 0, 1500 * time.Millisecond},
-		{"twice", false, delay, 100 * time.Millisecond},
-		{"twice, later", false, 10 * delay, 100 * time.Millisecond},
-		{"behind the next", true, delay + time.Nanosecond, 100 * time.Millisecond},
-		{"late", true, 3 * delay, 200 * time.Millisecond},
+		{"twice", false, delay, 1500 * time.Millisecond},
+		{"twice, later", false, 10 * delay, 1500 * time.Millisecond},
+		{"behind the next", true, delay + time.Nanosecond, 1500 * time.Millisecond},
+		{"late", true, 3 * delay, 1500 * time.Millisecond},
 		{"last of all", true, 20 * time.Second, 1500 * time.Millisecond},
 	}
 	for _, k := range []struct {
