@@ -65,8 +65,8 @@ func TestAddressGone(t *testing.T) {
 			return
 		}
 		c, s := connectTo(t, a, b.LocalAddr(), b)
-		const size = 16 << 20
-		change, changed := make(chan struct{}), make(chan struct{})
+		const size = 64 << 20 // more is left after a third than any window holds
+		change, gone, changed := make(chan struct{}), make(chan struct{}), make(chan struct{})
 		go func() {
 			defer close(changed)
 			done := false
@@ -74,6 +74,7 @@ func TestAddressGone(t *testing.T) {
 				if !done && got > size/3 {
 					done = true
 					close(change)
+					<-gone
 				}
 			})
 		}()
@@ -82,6 +83,7 @@ func TestAddressGone(t *testing.T) {
 		ip("addr add 10.77.0.2/32 dev lo")
 		ip("addr del 10.77.0.1/32 dev lo")
 		ip("route replace local 10.77.1.0/24 dev lo src 10.77.0.2")
+		close(gone)
 		<-changed
 		t.Log(time.Since(from), "from the change to the end;", a.Stats().SendErrors, "writes have failed")
 		for _, at := range []net.Addr{c.LocalAddr(), s.RemoteAddr()} {
