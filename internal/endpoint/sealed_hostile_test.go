@@ -1,13 +1,17 @@
 package endpoint
 
 import (
+	"context"
+	"encoding/binary"
 	"runtime"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/vstp-go/vstp/framing"
 	"github.com/vstp-go/vstp/internal/handshake"
+	"github.com/vstp-go/vstp/internal/simnet"
 	"github.com/vstp-go/vstp/reliable"
 )
 
@@ -116,6 +120,76 @@ func TestResetTokenOfDialer(t *testing.T) {
 		defer s.mu.Unlock()
 		if !s.hasPeerToken || s.ended != nil {
 			t.Error(s.hasPeerToken, s.ended)
+		}
+	})
+}
+
+// TestSealedFloodOnePlace: who opens handshakes from one place, as fast as the limit lets
+// him, and goes on with none, takes the room of his own and of nobody else. Trap S2.
+func TestSealedFloodOnePlace(t *testing.T) {
+	cfg := sealedConfig()
+	cfg.MaxHandshakes = 100
+	cfg.HandshakeRate = 2000 // so that half-open ones would live for 50 ms
+	synctest.Test(t, func(t *testing.T) {
+		d := newDuo(t, 1, simnet.Path{Delay: 50 * time.Millisecond}, cfg, cfg)
+		d.b.Listen()
+		place := d.net.Host("10.9.0.66")
+		d.net.Both(place, d.hb, simnet.Path{Delay: time.Millisecond})
+		w := &wire{place.ListenPacket(0), d.b.LocalAddr()}
+		h, err := handshake.ParseHello(newStranger(t, 1).hello(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		hello := func(id handshake.ConnID, cookie []byte) { // a part, so that TLS has nothing to do
+			w.send(handshake.AppendCryptoHello(nil, &handshake.CryptoFrame{SourceID: id, Cookie: cookie, Data: h.Data[:100]}))
+		}
+		n := uint32(0)
+		stop := attack(t, time.Millisecond, func() {
+			for range 2 {
+				n++
+				hello(handshake.ConnID(binary.BigEndian.AppendUint32([]byte("away"), n)), nil)
+			}
+		})
+		var all sync.WaitGroup
+		all.Go(func() {
+			b := make([]byte, 2000)
+			for {
+				n, _, err := w.pc.ReadFrom(b)
+				if err != nil {
+					return
+				}
+				id, _, _ := handshake.RouteID(b[:n])
+				if cookie, ok := handshake.ParseRetry(b[:n], id); ok {
+					hello(id, cookie)
+				}
+			}
+		})
+		time.Sleep(time.Second)
+		for range 3 {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			c, err := d.a.DialStream(ctx, addrOf(t, d.b))
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := d.b.Accept(ctx)
+			if err != nil {
+				t.Fatal(err, d.b.Stats().Overloaded)
+			}
+			cancel()
+			c.Close()
+			s.Close()
+		}
+		if d.b.Stats().Overloaded < 1000 {
+			t.Error("there was no flood")
+		}
+		stop()
+		w.pc.Close()
+		all.Wait()
+		settle(t, d.a, d.b)
+		d.b.mu.Lock()
+		defer d.b.mu.Unlock()
+		if cs := &d.b.clients; len(cs.halfOf) != 0 || len(cs.share) != 0 {
+			t.Error("left behind:", len(cs.halfOf), cs.share)
 		}
 	})
 }

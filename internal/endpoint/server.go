@@ -62,6 +62,8 @@ type clientSet struct {
 	order    []*client                   // by due
 	half     []*client                   // by age; some have an answer by now
 	halfOpen int                         // how many in half have none
+	halfOf   map[netip.Prefix][]*client  // half, by where they come from
+	share    prefixCount                 // how many in halfOf have none
 
 	unvalidated int // of those with TLS, how many have not shown their address
 	ep          *Endpoint
@@ -72,6 +74,8 @@ func (cs *clientSet) init(e *Endpoint) {
 	cs.all = make(map[clientKey]*client)
 	cs.sessions = make(map[*Session]*client)
 	cs.byID = make(map[reliable.ConnID]*client)
+	cs.halfOf = make(map[netip.Prefix][]*client)
+	cs.share = make(prefixCount)
 }
 
 // expire forgets clients whose cookies are too old.
@@ -117,6 +121,9 @@ func (cs *clientSet) answered(c *client) {
 	if c.half {
 		c.half = false
 		cs.halfOpen--
+		if cs.share.remove(c.prefix); cs.share[c.prefix] == 0 {
+			delete(cs.halfOf, c.prefix)
+		}
 		c.cancel()
 		cs.endSealed(c)
 	}
@@ -134,6 +141,27 @@ func (cs *clientSet) popHalf() {
 	if c.half {
 		cs.forget(c)
 	}
+}
+
+// makeRoom gives up a half-open one for one from p. If a quarter of all comes from there
+// already, it is one of those: who opens many from one place only takes his own.
+func (cs *clientSet) makeRoom(p netip.Prefix) {
+	if n := cs.share[p]; n == 0 || n < cs.ep.cfg.maxHandshakes()/4 {
+		cs.popHalf()
+		return
+	}
+	cs.prune(p)
+	cs.forget(cs.halfOf[p][0])
+}
+
+// prune drops those at the begin of halfOf that have an answer.
+func (cs *clientSet) prune(p netip.Prefix) {
+	l := cs.halfOf[p]
+	for len(l) > 0 && !l[0].half {
+		l[0] = nil
+		l = l[1:]
+	}
+	cs.halfOf[p] = l
 }
 
 // ended is called when a session is forgotten: what was said to its client need not
@@ -258,7 +286,7 @@ func (e *Endpoint) newClient(now time.Time, id handshake.ConnID, p *udpio.Packet
 	}
 	for cs.halfOpen >= e.cfg.maxHandshakes() {
 		e.stats.overloaded.Add(1)
-		cs.popHalf()
+		cs.makeRoom(prefix)
 	}
 	key := clientKey{p.Addr.AddrPort, id}
 	c := &client{key: key, addr: p.Addr, local: p.Local, born: now, seen: now, due: now, prefix: prefix, half: true, counted: true}
@@ -268,6 +296,9 @@ func (e *Endpoint) newClient(now time.Time, id handshake.ConnID, p *udpio.Packet
 	cs.order = append(cs.order, c)
 	cs.half = append(cs.half, c)
 	cs.halfOpen++
+	cs.prune(prefix)
+	cs.halfOf[prefix] = append(cs.halfOf[prefix], c)
+	cs.share.add(prefix)
 	return c
 }
 
