@@ -105,11 +105,12 @@ type Config struct {
 	// EarlyData permits 0-RTT on datagrams with TLS, if both sides say so: a client
 	// that has a session from before (TLS.ClientSessionCache) is connected at once, and
 	// what it writes reaches the server without a round trip. Such data can be
-	// recorded and SENT AGAIN BY ANYONE for as long as the session's ticket is good: a
-	// socket finds copies for a minute or two only, and another one with the same ticket
-	// keys finds none of its. A server must treat requests in it as it would treat a
-	// repeated GET, and nothing else. ConnectionState.EarlyData tells, Conn.Handshake
-	// waits until it is over. VerifyHello sees such metadata too. See docs/SECURITY.md.
+	// recorded and SENT AGAIN BY ANYONE. Servers of this module take it once: a socket
+	// accepts 0-RTT only with tickets that it has made itself, for ten minutes, and
+	// remembers all that has begun so; whoever comes later, or to another socket, needs a
+	// round trip. Of other servers a client cannot know that: what it writes before
+	// Conn.Handshake returns should do no harm when it comes twice. A server can tell
+	// by ConnectionState.EarlyData. See docs/SECURITY.md.
 	EarlyData bool
 
 	// StatelessResetKey is a secret with which a socket proves, after the process was

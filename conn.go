@@ -188,7 +188,9 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 // returns its error. If ctx ends first the connection is closed. Most programs need
 // not call it: Dial and Accept have done so, other methods do. With 0-RTT
 // (Config.EarlyData) Dial and Accept return before it is over, and Handshake waits for
-// that: from then on, a server knows that nothing it reads is a replay.
+// that: from then on, a server knows that nothing it reads is a replay. On datagrams with
+// TLS, Dial does not wait for a server that neither checks its clients nor has metadata;
+// Handshake does, and so tells of a refusal.
 func (c *Conn) Handshake(ctx context.Context) error {
 	return c.opError("handshake", c.s.Handshake(ctx))
 }

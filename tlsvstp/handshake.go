@@ -105,7 +105,11 @@ type HandshakeConfig struct {
 	// are the client's transport parameters, and sent those of the server in the
 	// session that is resumed, whose limits the client keeps to. If nil, 0-RTT is
 	// accepted.
-	AcceptEarly func(peer, sent []byte) bool
+	AcceptEarly func(peer, sent, note []byte) bool
+
+	// Note is kept in the session tickets that a server with EarlyData makes, where
+	// only servers with the ticket keys read it: AcceptEarly gets it back.
+	Note []byte
 }
 
 var errHandshakeClosed = errors.New("tlsvstp: the handshake is closed")
@@ -216,7 +220,7 @@ func (h *Handshake) SendTicket() error {
 	}
 	o := tls.QUICSessionTicketOptions{EarlyData: h.c.EarlyData}
 	if h.c.EarlyData {
-		o.Extra = [][]byte{append([]byte(extraSent), h.ownParams...)}
+		o.Extra = [][]byte{append([]byte(extraSent), h.ownParams...), append([]byte(extraNote), h.c.Note...)}
 	}
 	if err := h.conn.SendSessionTicket(o); err != nil {
 		return fmt.Errorf("tlsvstp: %w", err)

@@ -14,6 +14,9 @@ const (
 
 	// extraSent is the same in the ticket, for the server.
 	extraSent = "vstp/1 sent parameters\x00"
+
+	// extraNote is for HandshakeConfig.Note.
+	extraNote = "vstp/1 note\x00"
 )
 
 // extra returns what was kept with a prefix.
@@ -33,7 +36,8 @@ func (h *Handshake) resume(s *tls.SessionState) {
 		return
 	}
 	sent, ok := extra(s, extraSent)
-	if !h.c.EarlyData || !ok || h.c.AcceptEarly != nil && !h.c.AcceptEarly(bytes.Clone(h.peerParams), bytes.Clone(sent)) {
+	note, _ := extra(s, extraNote)
+	if !h.c.EarlyData || !ok || h.c.AcceptEarly != nil && !h.c.AcceptEarly(bytes.Clone(h.peerParams), bytes.Clone(sent), bytes.Clone(note)) {
 		s.EarlyData = false
 	}
 }

@@ -76,12 +76,15 @@ func TestSendTicketTooEarly(t *testing.T) {
 
 func TestEarlyAccepted(t *testing.T) {
 	cc, sc := earlyPair(t)
-	session(t, early(clientSide(cc)), early(serverSide(sc)))
+	first := early(serverSide(sc))
+	first.Note = []byte("note")
+	session(t, early(clientSide(cc)), first)
 
 	server := early(serverSide(sc))
 	asked := 0
-	server.AcceptEarly = func(peer, sent []byte) bool {
+	server.AcceptEarly = func(peer, sent, note []byte) bool {
 		asked++
+		require.Equal(t, "note", string(note))
 		require.Equal(t, "client's", string(peer))
 		require.Equal(t, "server's", string(sent))
 		return true
@@ -113,7 +116,7 @@ func TestEarlyRejected(t *testing.T) {
 	}{
 		{"server does not want to", func(_, s *HandshakeConfig, _ *tls.Config) { s.EarlyData = false }, true, true},
 		{"AcceptEarly", func(_, s *HandshakeConfig, _ *tls.Config) {
-			s.AcceptEarly = func(_, _ []byte) bool { return false }
+			s.AcceptEarly = func(_, _, _ []byte) bool { return false }
 		}, true, true},
 		{"other ticket keys", func(_, _ *HandshakeConfig, sc *tls.Config) { sc.SetSessionTicketKeys([][32]byte{{1}}) }, false, true},
 		{"no tickets any more", func(_, s *HandshakeConfig, _ *tls.Config) {

@@ -172,6 +172,10 @@ func (f *benchFlags) dialBench(ctx context.Context, config *vstp.Config, addr st
 	if err != nil {
 		return nil, err
 	}
+	if err := c.Handshake(ctx); err != nil { // its metadata
+		c.Close()
+		return nil, err
+	}
 	service := c.ConnectionState().PeerHeader.Get(benchproto.ServiceKey)
 	switch {
 	case f.isMessages() && service != echoService:

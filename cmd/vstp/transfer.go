@@ -79,6 +79,9 @@ func (f *transferFlags) attempt(ctx context.Context, config *vstp.Config, addr s
 	}
 	stop := context.AfterFunc(ctx, func() { c.Close() })
 	defer stop()
+	if err := c.Handshake(ctx); err != nil { // its metadata
+		return &connError{err}
+	}
 	if service := c.ConnectionState().PeerHeader.Get(fileproto.ServiceKey); service != fileproto.Service {
 		if service != "" {
 			return fmt.Errorf("%s speaks %.40q, this program %q: one of them is too old", addr, service, fileproto.Service)

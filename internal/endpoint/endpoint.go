@@ -45,6 +45,7 @@ type Endpoint struct {
 	maxDatagram int
 	cookies     cookieKeys
 	resetKey    [32]byte
+	instance    [16]byte      // random: names this socket in session tickets
 	done        chan struct{} // closed when the goroutine that reads has ended
 	role        readRole
 	reader      reader         // whose has the role
@@ -107,6 +108,7 @@ func New(sock *udpio.Conn, cfg *Config) *Endpoint {
 	} else {
 		cfg.random(e.resetKey[:])
 	}
+	cfg.random(e.instance[:])
 	e.rate.init(cfg.handshakeRate())
 	e.clients.init(e)
 	e.crate.init(e)

@@ -108,34 +108,3 @@ func (k *cookieKeys) Check(now time.Time, addr []byte, id handshake.ConnID, cook
 	k.rotate(now)
 	return k.now.Check(now, addr, id, cookie) || k.before.Check(now, addr, id, cookie)
 }
-
-// A replayFilter remembers who has begun with 0-RTT lately, so that the same datagrams
-// do not begin again. RFC 8446 §8.2. Endpoint.mu guards it.
-type replayFilter struct {
-	now, before map[handshake.ConnID]struct{}
-	since       time.Time
-}
-
-// A filter remembers for replayWindow at least, and twice as long at most. When
-// maxReplays have begun in that time, there is no 0-RTT until it is over.
-const (
-	replayWindow = time.Minute
-	maxReplays   = 1 << 16
-)
-
-// first reports whether id has not begun with 0-RTT before, as far as is known.
-func (f *replayFilter) first(now time.Time, id handshake.ConnID) bool {
-	switch d := now.Sub(f.since); {
-	case f.now == nil || d >= 2*replayWindow:
-		f.now, f.before, f.since = make(map[handshake.ConnID]struct{}), nil, now
-	case d >= replayWindow:
-		f.now, f.before, f.since = make(map[handshake.ConnID]struct{}), f.now, now
-	}
-	_, a := f.now[id]
-	_, b := f.before[id]
-	if a || b || len(f.now) >= maxReplays {
-		return false
-	}
-	f.now[id] = struct{}{}
-	return true
-}

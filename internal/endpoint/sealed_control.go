@@ -36,6 +36,7 @@ func (s *Session) controlRecord(rec *handshake.Control) error {
 	case rec.Type == framing.TypeWelcome && s.client && !s.helloed:
 		s.helloed = true
 		s.result.PeerHeader = rec.Header
+		s.others.wake()
 		if !s.connected {
 			s.clientConnected(time.Now())
 		}

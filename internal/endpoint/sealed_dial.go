@@ -105,7 +105,7 @@ func (s *Session) stepSealed(once bool) {
 	s.mu.Lock()
 	for {
 		dialing := s.dial != nil && s.dial.sealed
-		alive := s.ended == nil && !s.removed && (dialing || t.last != nil || len(t.ticket) > 0)
+		alive := len(t.ticket) > 0 && t.m != nil || s.ended == nil && !s.removed && (dialing || t.last != nil)
 		if !alive || t.m != nil && len(t.inbox) == 0 && len(t.ticket) == 0 && !t.repeat {
 			break
 		}

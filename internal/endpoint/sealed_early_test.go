@@ -146,7 +146,11 @@ func TestEarlyRefused(t *testing.T) {
 // often and from wherever they come.
 func TestEarlyReplay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := earlyDuo(t, simnet.Path{Delay: 20 * time.Millisecond}, nil)
+		var config *Config
+		d := earlyDuo(t, simnet.Path{Delay: 20 * time.Millisecond}, func(_, server *Config) { config = server })
+		// Another socket with the same ticket keys, as on other machines of a service.
+		sibling := newEndpoint(t, d.hb.ListenPacket(7000), config)
+		sibling.Listen()
 		type datagram struct {
 			from, to netip.AddrPort
 			b        []byte
@@ -176,18 +180,56 @@ func TestEarlyReplay(t *testing.T) {
 		}
 		exchange(t, c, s)
 		d.net.Observe(nil)
-		for i, from := range []netip.AddrPort{seen[0].from, netip.MustParseAddrPort("10.0.0.9:1"), netip.MustParseAddrPort("10.0.0.9:2")} {
+		stranger := netip.MustParseAddrPort("10.0.0.9:1")
+		for i, r := range []struct {
+			wait time.Duration
+			from netip.AddrPort
+			to   *Endpoint
+		}{
+			{0, seen[0].from, d.b}, {0, stranger, d.b}, {0, stranger, sibling},
+			{3 * time.Minute, stranger, d.b}, {6 * time.Minute, stranger, d.b}, {50 * time.Second, seen[0].from, d.b},
+			{time.Minute, stranger, d.b}, {10 * time.Minute, seen[0].from, d.b}, {20 * time.Minute, stranger, d.b}, {0, stranger, sibling},
+		} {
+			time.Sleep(r.wait)
 			for _, p := range seen {
-				d.net.Inject(from, p.to, p.b)
+				d.net.Inject(r.from, addrOf(t, r.to).AddrPort, p.b)
 			}
 			time.Sleep(time.Second)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			if s, err := d.b.Accept(ctx); err == nil {
+			if s, err := r.to.Accept(ctx); err == nil {
 				t.Errorf("replay %d made a connection of which 0-RTT is %v", i, s.EarlyData())
 			}
 			cancel()
 		}
 	})
+}
+
+// TestEarlyTicket: a ticket that is old, or of another socket with the same keys, resumes the
+// session, without 0-RTT.
+func TestEarlyTicket(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		wait  time.Duration
+		other bool
+		early bool
+	}{{"young", replayWindow - time.Minute, false, true}, {"old", replayWindow, false, false}, {"of another", 0, true, false}} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var server *Config
+				d := earlyDuo(t, simnet.Path{Delay: 20 * time.Millisecond}, func(_, s *Config) { server = s })
+				time.Sleep(c.wait)
+				to := d.b
+				if c.other {
+					to = newEndpoint(t, d.hb.ListenPacket(7000), server)
+				}
+				client, s := connect(t, d.a, to)
+				exchange(t, client, s)
+				if s.EarlyData() != c.early || !client.TLSState().DidResume {
+					t.Errorf("0-RTT %v, resumed %v", s.EarlyData(), client.TLSState().DidResume)
+				}
+			})
+		})
+	}
 }
 
 func TestEarlyLoss(t *testing.T) {

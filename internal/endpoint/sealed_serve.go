@@ -125,9 +125,12 @@ func (e *Endpoint) sealedClientOf(now time.Time, h *handshake.DatagramHello, p *
 	}
 	id := e.newID()
 	c.sealed = &sealedServer{id: id}
-	var early func(*handshake.SealedParams) bool
+	var early *sealed.Early
 	if e.cfg.EarlyData {
-		early = func(sent *handshake.SealedParams) bool { return e.acceptsEarly(c, sent) }
+		early = &sealed.Early{
+			Accept: func(sent *handshake.SealedParams, note []byte) bool { return e.acceptsEarly(c, sent, note) },
+			Note:   e.ticketNote(now),
+		}
 	}
 	ctx := tlsvstp.WithConn(c.ctx, e.helloConn(p.Addr, p.Local))
 	c.sealed.m = sealed.NewServer(ctx, e.cfg.ServerTLS, handshake.ConnID(id), h.SourceID, early,
@@ -476,18 +479,4 @@ func (r *reader) earlyPacket(id handshake.ConnID, b []byte, p *udpio.Packet) {
 			e.stats.dropped.Add(1)
 		}
 	}
-}
-
-// acceptsEarly reports whether the 0-RTT of a client may begin with what it remembers of
-// this server: it must not have more room then than it gets now, and not have begun before.
-func (e *Endpoint) acceptsEarly(c *client, sent *handshake.SealedParams) bool {
-	now := e.params(c.sealed.id, false)
-	if sent.MaxDatagram > now.MaxDatagram || sent.MaxMessage > now.MaxMessage ||
-		sent.Credit.MaxData > now.Credit.MaxData || sent.Credit.MaxStreamData > now.Credit.MaxStreamData ||
-		sent.Credit.MaxStreams > now.Credit.MaxStreams || sent.Credit.MaxMessages > now.Credit.MaxMessages {
-		return false
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.replays.first(time.Now(), c.key.id)
 }

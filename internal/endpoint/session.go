@@ -154,10 +154,13 @@ func (s *Session) Result() (handshake.Result, bool) {
 	return s.result, s.connected
 }
 
-// Handshake waits for the end of the handshake. A Session that was dialed or accepted
-// has it behind it, unless there is 0-RTT: then what was read before may be a replay.
+// Handshake waits for the end of the handshake, and at a client for WELCOME. A Session that
+// was dialed or accepted has it behind it, but for two cases: with 0-RTT what was read before
+// may be a replay, and with a server that wants no confirmation WELCOME is still on its way.
 func (s *Session) Handshake(ctx context.Context) error {
-	return s.await(ctx, func() bool { return s.connected && s.dial == nil && !s.unfinished })
+	return s.await(ctx, func() bool {
+		return s.connected && s.dial == nil && !s.unfinished && (!s.client || s.tls == nil || s.helloed)
+	})
 }
 
 // EarlyData reports whether the association began with 0-RTT, which the server accepted.

@@ -96,8 +96,8 @@ func (p *packets) open(b []byte, typ framing.Type) (c content, ok bool) {
 		binary.BigEndian.Uint32(b[7:]) != uint32(len(b)-tlsvstp.HeaderLen) {
 		return c, false
 	}
-	_, chunks, err := p.read.OpenPacket(b, 0)
-	if err != nil {
+	pn, chunks, err := p.read.OpenPacket(b, 0)
+	if err != nil || pn >= maxPackets {
 		return c, false
 	}
 	return c, c.parse(chunks)

@@ -20,7 +20,7 @@ type Server struct {
 	end
 	ctx    context.Context
 	config *tls.Config
-	early  func(sent *handshake.SealedParams) bool
+	early  *Early
 	id     handshake.ConnID
 	client handshake.ConnID
 	accept func(*handshake.SealedParams) (*handshake.SealedParams, error)
@@ -38,11 +38,20 @@ type Server struct {
 	result     handshake.DatagramResult
 }
 
+// An Early permits 0-RTT.
+type Early struct {
+	// Accept is asked whether to accept it, with the parameters that the client has of
+	// the session before, and the note of then.
+	Accept func(sent *handshake.SealedParams, note []byte) bool
+
+	// Note is kept in the tickets that are made.
+	Note []byte
+}
+
 // NewServer makes a server of the connection id for the client of that id. Config is
 // one of [tlsvstp.ServerConfig]. accept is asked once for this end's parameters, with
-// the client's; its error ends the handshake. early, if not nil, permits 0-RTT; it is asked
-// whether to accept it, with the parameters that the client has of the session before.
-func NewServer(ctx context.Context, config *tls.Config, id, client handshake.ConnID, early func(*handshake.SealedParams) bool,
+// the client's; its error ends the handshake. early, if not nil, permits 0-RTT.
+func NewServer(ctx context.Context, config *tls.Config, id, client handshake.ConnID, early *Early,
 	accept func(*handshake.SealedParams) (*handshake.SealedParams, error)) *Server {
 	s := &Server{ctx: ctx, config: config, early: early, id: id, client: client, accept: accept}
 	s.packets.typ = framing.TypeWelcome
@@ -71,9 +80,9 @@ func (s *Server) parameters(b []byte) ([]byte, error) {
 }
 
 // acceptEarly reports whether 0-RTT may begin with the parameters of a session before.
-func (s *Server) acceptEarly(_, sent []byte) bool {
+func (s *Server) acceptEarly(_, sent, note []byte) bool {
 	p, err := handshake.ParseServerParams(sent)
-	return err == nil && s.early(p)
+	return err == nil && s.early.Accept(p, note)
 }
 
 // Hello takes a HELLO of this client, of that many bytes. validated says that it had
@@ -96,12 +105,11 @@ func (s *Server) Hello(h *handshake.DatagramHello, size int, validated bool) {
 			return // the beginning comes later
 		}
 		var err error
-		s.tls, err = tlsvstp.NewServerHandshake(s.ctx, tlsvstp.HandshakeConfig{
-			TLS:          s.config,
-			ServerParams: s.parameters,
-			EarlyData:    s.early != nil,
-			AcceptEarly:  s.acceptEarly,
-		})
+		c := tlsvstp.HandshakeConfig{TLS: s.config, ServerParams: s.parameters}
+		if s.early != nil {
+			c.EarlyData, c.AcceptEarly, c.Note = true, s.acceptEarly, s.early.Note
+		}
+		s.tls, err = tlsvstp.NewServerHandshake(s.ctx, c)
 		if err != nil {
 			s.fail(err)
 			return
