@@ -22,6 +22,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -132,6 +133,31 @@ func (e *Endpoint) write(b []byte, to udpio.Addr, from udpio.Local) error {
 	err := e.sock.Write(b, 0, to, from)
 	e.wrote(1, len(b), err)
 	return err
+}
+
+// writeAll sends datagrams of a handshake, with as few writes as they have runs of equal
+// size. It returns the first error, after which nothing more is sent.
+func (e *Endpoint) writeAll(datagrams [][]byte, to udpio.Addr, from udpio.Local) error {
+	for len(datagrams) > 0 {
+		size, n := len(datagrams[0]), 1
+		for n < min(len(datagrams), e.segments) && len(datagrams[n]) <= size {
+			n++
+			if len(datagrams[n-1]) < size {
+				break // the last one may be smaller
+			}
+		}
+		b := datagrams[0]
+		if n > 1 {
+			b = slices.Concat(datagrams[:n]...)
+		}
+		err := e.sock.Write(b, size, to, from)
+		e.wrote(n, len(b), err)
+		if err != nil {
+			return err
+		}
+		datagrams = datagrams[n:]
+	}
+	return nil
 }
 
 // wrote counts a write of n datagrams.

@@ -31,10 +31,11 @@ const (
 // A sealedClient is what a client's session with TLS has beside dialing. TLS may take
 // its time, and ask the application, so that neither the reader of the socket nor a
 // timer calls it: they leave datagrams and wishes here, and a goroutine that lives as
-// long as there are any works through them. Session.mu guards all but m, which belongs
+// long as there are any works through them. Session.mu guards all but m and said, which belong
 // to that goroutine.
 type sealedClient struct {
 	m      *sealed.Client
+	said   bool // something was sent
 	ctx    context.Context
 	cancel context.CancelFunc
 	busy   bool
@@ -345,18 +346,20 @@ func (s *Session) controlHello() ([]byte, error) {
 
 // sayFlight sends datagrams of the handshake.
 func (s *Session) sayFlight(flight [][]byte) {
-	for i, b := range flight {
-		err := s.ep.write(b, s.remote, udpio.Local{})
-		if err == nil || !fatalForDial(err, i == 0) {
-			continue
-		}
-		s.mu.Lock()
-		if s.dial != nil {
-			s.dialEnded(err)
-		}
-		s.mu.Unlock()
+	if len(flight) == 0 {
 		return
 	}
+	first := !s.sealed.said
+	s.sealed.said = true
+	err := s.ep.writeAll(flight, s.remote, udpio.Local{})
+	if err == nil || !fatalForDial(err, first) {
+		return
+	}
+	s.mu.Lock()
+	if s.dial != nil {
+		s.dialEnded(err)
+	}
+	s.mu.Unlock()
 }
 
 // sealedDue is what a session's timer does for a handshake with TLS. It reports

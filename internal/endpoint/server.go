@@ -317,9 +317,7 @@ func (e *Endpoint) confirmed(c *client) bool {
 
 // say sends the answer to a client.
 func (e *Endpoint) say(c *client, answer [][]byte) {
-	for _, b := range answer {
-		e.write(b, c.addr, c.local)
-	}
+	e.writeAll(answer, c.addr, c.local) // what is lost is asked for again
 }
 
 // decide looks at a complete HELLO.
