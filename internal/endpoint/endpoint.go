@@ -330,7 +330,8 @@ const logEvery = 10 * time.Second
 // warn logs something that a peer has caused, seldom.
 func (e *Endpoint) warn(msg string, args ...any) { e.note(slog.LevelWarn, msg, args...) }
 
-// note is warn with a level.
+// note is warn with a level. Locks may be held, and the reader of the socket may be who
+// calls: what a Logger does, and for how long, is nothing that they wait for. Trap S11.
 func (e *Endpoint) note(level slog.Level, msg string, args ...any) {
 	if e.cfg.Logger == nil {
 		return
@@ -340,5 +341,5 @@ func (e *Endpoint) note(level slog.Level, msg string, args ...any) {
 	if last != 0 && now-last < int64(logEvery) || !e.noise.CompareAndSwap(last, now) {
 		return
 	}
-	e.cfg.Logger.LogAttrs(context.Background(), level, msg, slog.Group("", args...))
+	go e.cfg.Logger.LogAttrs(context.Background(), level, msg, slog.Group("", args...))
 }

@@ -3,7 +3,11 @@ package endpoint
 import (
 	"context"
 	"encoding/binary"
+	"errors"
+	"log/slog"
+	"maps"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -190,6 +194,63 @@ func TestSealedFloodOnePlace(t *testing.T) {
 		defer d.b.mu.Unlock()
 		if cs := &d.b.clients; len(cs.halfOf) != 0 || len(cs.share) != 0 {
 			t.Error("left behind:", len(cs.halfOf), cs.share)
+		}
+	})
+}
+
+// A talker is a slog.Handler that asks about what it is told of.
+type talker struct {
+	slog.Handler
+	ask func()
+}
+
+func (h talker) Enabled(context.Context, slog.Level) bool        { return true }
+func (h talker) Handle(ctx context.Context, r slog.Record) error { h.ask(); return nil }
+
+// TestLoggerAsks: a Logger may take its time, and ask about connections: nobody waits for
+// it, nor does it for them.
+func TestLoggerAsks(t *testing.T) {
+	cfg := sealedConfig()
+	var d *duo
+	var s *Session
+	asked := 0
+	cfg.Verify = func(_ context.Context, h *Hello) (framing.Header, error) {
+		if h.Header.Get("who") != "" {
+			return nil, errors.New("no")
+		}
+		return nil, nil
+	}
+	synctest.Test(t, func(t *testing.T) {
+		server := *cfg
+		server.Logger = slog.New(talker{slog.DiscardHandler, func() {
+			d.b.mu.Lock()
+			all := slices.Collect(maps.Values(d.b.sessions))
+			d.b.mu.Unlock()
+			for _, x := range all {
+				x.Stats()
+			}
+			time.Sleep(time.Minute)
+			asked++
+		}})
+		d = newDuo(t, 1, clean, cfg, &server)
+		var c *Session
+		c, s = connect(t, d.a, d.b)
+		bad := *cfg
+		bad.Header = framing.Header{{Key: "who", Value: "nobody"}}
+		other := newEndpoint(t, d.ha.ListenPacket(0), &bad)
+		if _, err := other.DialStream(t.Context(), addrOf(t, d.b)); err == nil {
+			t.Error("let in")
+		}
+		at := time.Now()
+		if _, err := c.Ping(t.Context()); err != nil || time.Since(at) > time.Second {
+			t.Error(err, time.Since(at))
+		}
+		c.Close()
+		s.Close()
+		d.b.CloseListen()
+		settle(t, d.a, d.b)
+		if asked != 1 {
+			t.Error(asked)
 		}
 	})
 }
