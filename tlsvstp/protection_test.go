@@ -313,12 +313,12 @@ func TestKeyLimits(t *testing.T) {
 		return p
 	}
 	for _, id := range suites[:2] {
-		require.EqualValues(t, 1<<22, k(id).updateAfter)
-		require.EqualValues(t, 1<<23, k(id).sealLimit)
-		require.EqualValues(t, 1<<52, k(id).openLimit)
+		require.Equal(t, uint64(1<<22), k(id).updateAfter)
+		require.Equal(t, uint64(1<<23), k(id).sealLimit)
+		require.Equal(t, uint64(1<<52), k(id).openLimit)
 	}
-	require.EqualValues(t, 1<<62, k(suites[2]).sealLimit)
-	require.EqualValues(t, 1<<36, k(suites[2]).openLimit)
+	require.Equal(t, uint64(1<<62), k(suites[2]).sealLimit)
+	require.Equal(t, uint64(1<<36), k(suites[2]).openLimit)
 
 	t.Run("update by itself", func(t *testing.T) {
 		a, b := newSides(t, suites[0])

@@ -57,9 +57,21 @@ func (e *Endpoint) dialAndWait(ctx context.Context, to udpio.Addr, stream bool) 
 	s.sayHello(true)
 	if err := s.await(ctx, func() bool { return s.connected }); err != nil {
 		s.retire(time.Now())
+		e.leave(s)
 		return nil, err
 	}
 	return s, nil
+}
+
+// leave forgets a session that has failed, whoever else is about to do so: the caller of
+// Dial finds nothing of it.
+func (e *Endpoint) leave(s *Session) {
+	s.mu.Lock()
+	removed := s.removed
+	s.mu.Unlock()
+	if removed {
+		e.remove(s)
+	}
 }
 
 // newDial makes a session that has sent nothing yet; sayHello comes next.

@@ -141,19 +141,34 @@ func (r *reader) datagram(b []byte, p *udpio.Packet) {
 	}
 }
 
+// session returns the session that has this id. If there is none yet, the packet is kept
+// for it, or answered.
+func (r *reader) session(id reliable.ConnID, b []byte, p *udpio.Packet) *Session {
+	e := r.e
+	e.mu.Lock()
+	s := e.sessions[id]
+	begins := s == nil && e.clients.byID[id] != nil
+	e.mu.Unlock()
+	if s != nil || !begins {
+		if s == nil {
+			r.unknown(id, b, p)
+		}
+		return s
+	}
+	r.keepEarly(id, b, p)
+	// If it has begun meanwhile, it may have looked already for what was kept. Taking a
+	// packet twice does no harm.
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.sessions[id]
+}
+
 // association gives a packet to the session that has this id.
 func (r *reader) association(id reliable.ConnID, b []byte, p *udpio.Packet) {
 	s := r.cur
 	if s == nil || s.id != id {
 		r.release()
-		r.e.mu.Lock()
-		s = r.e.sessions[id]
-		begins := s == nil && r.e.clients.byID[id] != nil // and may have begun before the next line but one
-		r.e.mu.Unlock()
-		if s == nil {
-			if !r.keepEarly(id, b, p) && !begins {
-				r.unknown(id, b, p)
-			}
+		if s = r.session(id, b, p); s == nil {
 			return
 		}
 		s.mu.Lock()
