@@ -137,10 +137,10 @@ func TestControlReceived(t *testing.T) {
 func TestControlBounds(t *testing.T) {
 	s, c, v := newNullRig(t)
 	pn := packetNumber(0)
-	receive := func(off int, data string) bool {
+	receive := func(off uint64, data string) bool {
 		t.Helper()
 		before := c.Stats().PacketsRefused
-		got := c.Receive(s.now, forgeSealed(c, framing.TypeData, pn, cryptoChunk(uint64(off), data)))
+		got := c.Receive(s.now, forgeSealed(c, framing.TypeData, pn, cryptoChunk(off, data)))
 		pn++
 		bounds(t, c)
 		if c.Err() != nil || !got.Opened || c.acks.duplicate(pn-1) == (c.Stats().PacketsRefused > before) {
@@ -152,7 +152,7 @@ func TestControlBounds(t *testing.T) {
 		t.Error("the bound is elsewhere")
 	}
 	for i := 1; i < maxControlPieces; i++ {
-		if !receive(2*i, "x") {
+		if !receive(uint64(2*i), "x") {
 			t.Fatal(i)
 		}
 	}
@@ -161,7 +161,7 @@ func TestControlBounds(t *testing.T) {
 	}
 	all := string(make([]byte, 1000))
 	for i := 0; i < maxControl; i += 1000 {
-		if !receive(i, all[:min(1000, maxControl-i)]) {
+		if !receive(uint64(i), all[:min(1000, maxControl-i)]) {
 			t.Fatal(i)
 		}
 	}
