@@ -105,12 +105,13 @@ type Config struct {
 	// EarlyData permits 0-RTT on datagrams with TLS, if both sides say so: a client
 	// that has a session from before (TLS.ClientSessionCache) is connected at once, and
 	// what it writes reaches the server without a round trip. Such data can be
-	// recorded and SENT AGAIN BY ANYONE. Servers of this module take it once: a socket
-	// accepts 0-RTT only with tickets that it has made itself, for ten minutes, and
+	// recorded and SENT AGAIN BY ANYONE. Servers of this module accept no 0-RTT twice: a
+	// socket does so only with tickets that it has made itself, for ten minutes, and
 	// remembers all that has begun so; whoever comes later, or to another socket, needs a
-	// round trip. Of other servers a client cannot know that: what it writes before
-	// Conn.Handshake returns should do no harm when it comes twice. A server can tell
-	// by ConnectionState.EarlyData. See docs/SECURITY.md.
+	// round trip. But what one socket has refused, and got after that round trip, another
+	// may accept when it is sent again. So what a client writes before Conn.Handshake
+	// returns should do no harm when it comes twice. A server can tell by
+	// ConnectionState.EarlyData. See docs/SECURITY.md.
 	EarlyData bool
 
 	// StatelessResetKey is a secret with which a socket proves, after the process was
