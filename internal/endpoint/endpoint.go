@@ -59,6 +59,7 @@ type Endpoint struct {
 	whenIdle  bool  // the socket is closed with the last session
 	failed    error // the socket is of no use any more
 	listening bool
+	listened  bool // has been listening
 	sessions  map[reliable.ConnID]*Session
 	byPeer    map[peerKey]*Session
 	shared    map[netip.AddrPort]*Session // for messages

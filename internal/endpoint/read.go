@@ -241,7 +241,7 @@ func (r *reader) unknown(id reliable.ConnID, b []byte, p *udpio.Packet) {
 	if sealed {
 		least = handshake.ResetLen
 	}
-	if len(b) <= least {
+	if len(b) <= least || !sealed && r.e.dialsOnly() {
 		return
 	}
 	if r.now.Sub(r.resetWindow) >= time.Second {
@@ -257,6 +257,15 @@ func (r *reader) unknown(id reliable.ConnID, b []byte, p *udpio.Packet) {
 	}
 	r.e.stats.resets.Add(1)
 	r.e.write(r.scratch, p.Addr, p.Local)
+}
+
+// dialsOnly reports whether nobody can have begun an association here. A packet without TLS
+// that comes to such a socket, and that it does not know, may be for who had its port
+// before and goes on from another one: an answer would end that.
+func (e *Endpoint) dialsOnly() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.cfg.RefuseMessages && !e.listened
 }
 
 // reset takes an ERR that says that the peer does not know one of our associations.

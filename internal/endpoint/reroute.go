@@ -16,10 +16,10 @@ import (
 const (
 	// rerouteWrites is how many writes fail in a row before it is done, and
 	// rerouteTimeouts how many probe timeouts pass without a packet from the peer, for
-	// rerouteSilence at least: a port is not changed for a hiccup.
+	// rerouteSilence at least: a port is not changed for a hiccup, or a busy machine.
 	rerouteWrites   = 3
 	rerouteTimeouts = 3
-	rerouteSilence  = time.Second
+	rerouteSilence  = 3 * time.Second
 
 	// It is not done again before rerouteDelay, which doubles while it does not help.
 	rerouteDelay    = 2 * time.Second

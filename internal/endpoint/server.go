@@ -541,7 +541,7 @@ func (e *Endpoint) Listen() error {
 	if e.cfg.ClientTLS != nil && e.cfg.ServerTLS == nil {
 		return tlsvstp.ErrNoCertificate
 	}
-	e.listening = true
+	e.listening, e.listened = true, true
 	return nil
 }
 

@@ -176,7 +176,7 @@ func (s *Session) await(ctx context.Context, ready func() bool) error {
 	defer s.mu.Unlock()
 	for {
 		switch {
-		case s.ended == nil && ready():
+		case ready(): // whatever has become of it since: the next call tells
 			return nil
 		case s.closed:
 			return net.ErrClosed
