@@ -227,7 +227,11 @@ const sharedIdle = time.Minute
 // sends once in a while does not meet the end on its way.
 func (s *Session) idleAt() time.Time {
 	if !s.client {
-		return s.used.Add(sharedIdle + sharedIdle/6)
+		used := s.used
+		if s.heard.After(used) {
+			used = s.heard // a client that keeps it alive wants it
+		}
+		return used.Add(sharedIdle + sharedIdle/6)
 	}
 	d := sharedIdle
 	if idle := s.result.Idle; idle > 0 {

@@ -87,3 +87,27 @@ func TestIdlePeriod(t *testing.T) {
 		}
 	}
 }
+
+// TestIdleDialed: who has dialed for messages, and keeps the association alive, has it as
+// long as he wants, whether there are messages or not.
+func TestIdleDialed(t *testing.T) {
+	cfg := testConfig()
+	cfg.KeepAlive = 15 * time.Second
+	bubble(t, clean, cfg, func(t *testing.T, d *duo) {
+		s, err := d.a.DialMessages(t.Context(), addrOf(t, d.b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			if _, err := s.Write([]byte("hello")); err != nil {
+				t.Fatal(err)
+			}
+			if m := receive(t, d.b); string(m.Payload) != "hello" {
+				t.Fatal(m.Payload)
+			}
+			time.Sleep(5 * sharedIdle)
+		}
+		s.Close()
+		settle(t, d.a, d.b)
+	})
+}

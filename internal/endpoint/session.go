@@ -71,6 +71,7 @@ type Session struct {
 	pongs   uint64
 	pongRTT time.Duration
 	used    time.Time // shared: last message
+	heard   time.Time // last packet of the peer
 	endBy   time.Time // when over is set; zero until it is closed
 
 	readers  waitq // Read
@@ -241,6 +242,7 @@ func (s *Session) wakeAll() {
 // receive gives the engine a datagram. Session.mu is held.
 func (s *Session) receive(now time.Time, b []byte) reliable.Received {
 	s.stats.pktsIn++
+	s.heard = now
 	s.stats.wireIn += uint64(len(b))
 	return s.eng.Receive(now, b)
 }
