@@ -134,6 +134,10 @@ func (s *Session) stepSealed(once bool) {
 			if err == nil && len(ticket) > 0 {
 				s.takeTicket(t, ticket)
 			}
+			if err != nil { // before Dial returns, and the socket goes
+				s.sayFlight(flight)
+				flight = nil
+			}
 		}
 
 		s.mu.Lock()
