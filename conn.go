@@ -312,7 +312,14 @@ type Stats struct {
 	MTU              int           // payload of a full datagram
 	PathChanges      uint64        // how often the peer's address, or the own one, has changed
 	Controller       string        // name and state of the congestion controller
+
+	Moves       uint64 // between carriers, on "auto"
+	RecentMoves []Move // the last 16 of them, oldest first
 }
+
+// A Move is a change of the carrier that a connection of "auto" sends on: From and To are
+// "udp" or "tcp".
+type Move = session.Move
 
 // Stats returns the counters so far. They are not of one instant.
 func (c *Conn) Stats() Stats { return Stats(c.s.Stats()) }

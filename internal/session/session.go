@@ -50,4 +50,17 @@ type Stats struct {
 	MTU              int     // size of a full datagram
 	PathChanges      uint64  // how often the peer's address, or the own one, has changed
 	Controller       string  // name and state of the congestion controller
+
+	Moves       uint64 // between carriers
+	RecentMoves []Move // the last ones, oldest first
+}
+
+// A Move is a change of the carrier that a session sends on: "udp" or "tcp".
+type Move struct {
+	Time     time.Time
+	From, To string
+	Reason   string
+	ByPeer   bool          // the peer has moved, and this side has followed
+	Gap      time.Duration // from the last packet of the peer before to the first one after; 0 if there is none yet
+	Resent   uint64        // bytes of streams and messages that were sent again because of it, so far
 }
