@@ -22,6 +22,7 @@ const (
 	CodeUnknownID   ErrorCode = 13 // datagrams: no association has this connection id
 	CodeAborted     ErrorCode = 14 // datagrams: closed before everything had arrived
 	CodeAlert       ErrorCode = 15 // datagrams: the TLS handshake failed
+	CodeAttach      ErrorCode = 16 // a byte stream may not be attached to this session
 
 	CodeApplication ErrorCode = 0x100
 )
@@ -42,6 +43,7 @@ var codeNames = [...]string{
 	CodeUnknownID:   "unknown connection id",
 	CodeAborted:     "aborted",
 	CodeAlert:       "alert",
+	CodeAttach:      "attach refused",
 }
 
 // String returns a short English name, or the number of an unknown code.

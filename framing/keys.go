@@ -14,6 +14,8 @@ const (
 	KeyPing       = "\x06" // PING: up to 16 bytes, which PONG repeats
 	KeyResetToken = "\x07" // datagrams: ERR, transport parameters: proof that an association is lost
 	KeyConfirm    = "\x08" // transport parameters: 01: the client waits for WELCOME
+	KeyCarriers   = "\x09" // WELCOME, transport parameters: where the server takes this session, a byte each
+	KeyAttach     = "\x0a" // HELLO, WELCOME: brings a byte stream to a session that is there
 	KeyVersions   = "\x10" // HELLO: versions, best first; WELCOME: the chosen one
 	KeySessionID  = "\x11" // WELCOME: 16 bytes
 	KeyMaxFrame   = "\x12" // HELLO, WELCOME: largest frame accepted
@@ -29,7 +31,7 @@ const (
 	KeyMaxDatagram = "\x1a" // largest datagram accepted
 	KeyCredit      = "\x1b" // first credits: data, data of a stream, streams, messages
 	KeyAckDelay    = "\x1c" // longest delay of an acknowledgement in microseconds
-	KeyService     = "\x1d" // HELLO: 00 messages only, 01 a byte stream too
+	KeyService     = "\x1d" // HELLO: 00 messages only, 01 a byte stream too, 02 and moves between carriers
 	KeyPadding     = "\x1e" // HELLO: zeros that make the frame as large as its answer
 	KeyCrypto      = "\x1f" // where TLS bytes belong: offset, length, and in HELLO what has come
 )

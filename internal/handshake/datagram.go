@@ -43,6 +43,8 @@ type DatagramParams struct {
 	Credit      Credit        // first credits
 	AckDelay    time.Duration // in whole microseconds; if zero, DefaultAckDelay
 	Stream      bool          // client: asks for a byte stream too, not only for messages
+	Moves       bool          // client: and would move between carriers; stands for Stream too
+	Carriers    Carriers      // server: where it takes this session; sent to a client that would move
 }
 
 // DatagramLimits is what a peer grants.
@@ -59,6 +61,7 @@ type DatagramResult struct {
 	PeerID ConnID // goes into packets to the peer
 	Peer   DatagramLimits
 	Stream bool
+	Moves  bool // the session moves between carriers
 }
 
 // An Outcome is what a datagram did to a machine.

@@ -87,6 +87,10 @@ type Result struct {
 type Hello struct {
 	Params // of the peer
 
+	// Auto is what a client offers on a byte stream who would move between carriers,
+	// nil otherwise. Its Params are those above. PROTOCOL §7.14.
+	Auto *DatagramParams
+
 	// Legacy says that the frame was not a negotiating HELLO: the peer speaks the
 	// crate profile. A crate HELLO has done its work then and its metadata is in
 	// Header; a frame of another type is the first one of the connection, and the

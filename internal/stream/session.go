@@ -79,6 +79,14 @@ type Config struct {
 
 	Params handshake.Params
 
+	// Auto, if not nil, is what a client offers who would move between carriers. Its
+	// Params are taken from the field above. As it holds a connection id, such a Config
+	// is for one session.
+	Auto *handshake.DatagramParams
+
+	// AutoServer, if not nil, is asked by a server.
+	AutoServer AutoServer
+
 	// Verify, if not nil, is asked by a server before it welcomes.
 	Verify func(ctx context.Context, s *Session, hello *handshake.Hello) (framing.Header, error)
 
