@@ -26,6 +26,7 @@ var allowedImports = map[string][]string{
 	"internal/handshake": {"framing"},
 	"internal/crate":     {"framing"},
 	"internal/sealed":    {"framing", "internal/handshake", "tlsvstp"},
+	"internal/auto":      {"reliable"},
 	"internal/memconn":   {},
 	"internal/simnet":    {"github.com/pion/transport/v3", "github.com/pion/transport/v3/vnet", "github.com/pion/logging"},
 	"internal/endpoint":  {"framing", "reliable", "internal/crate", "internal/handshake", "internal/sealed", "internal/session", "internal/udpio", "tlsvstp"},
@@ -36,7 +37,7 @@ var allowedImports = map[string][]string{
 
 // pure packages do no I/O and have no goroutine, clock or randomness of their own,
 // so that every run of them can be repeated.
-var pure = map[string]bool{"framing": true, "internal/handshake": true, "internal/crate": true}
+var pure = map[string]bool{"framing": true, "internal/handshake": true, "internal/crate": true, "internal/auto": true}
 
 var impureImports = []string{"net", "os", "time", "math/rand", "math/rand/v2", "crypto/rand", "context", "log", "log/slog"}
 
