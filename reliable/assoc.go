@@ -28,6 +28,7 @@ const (
 	EventClosed                  // the association has ended, see Err
 	EventControl                 // there is more to read from the control stream
 	EventHandshakeDone           // the server says that the handshake is over
+	EventMoved                   // Carrier, ByPeer: packets take that carrier now
 )
 
 // An Event tells of a change.
@@ -37,6 +38,8 @@ type Event struct {
 	Message *Outgoing
 	RTT     time.Duration
 	Data    [8]byte
+	Carrier Carrier // EventMoved; EventPathResponse: by which it came
+	ByPeer  bool    // EventMoved: this side has followed
 }
 
 // A lifeState is where an association is in its life. PROTOCOL §7.10.
@@ -61,6 +64,8 @@ type Assoc struct {
 	epoch  time.Time
 	now    instant // latest time seen
 	life   lifeState
+	on     Carrier // that packets take
+	via    Carrier // that the packet in hand came by
 	err    error // why it has ended
 	header [packetHeaderLen - 4]byte
 	random uint64
@@ -532,6 +537,11 @@ type Stats struct {
 	BytesRetransmitted           uint64 // of streams and messages
 	ProbeTimeouts                uint64
 	BlackHoles                   uint64 // path MTUs that stopped to pass
+
+	Moves         uint64 // to another carrier, by this side
+	MovesFollowed uint64 // of the peer
+	MovesLate     uint64 // of the peer, not followed at once because there are too many
+	BytesMoved    uint64 // of streams and messages, sent again because of moves
 
 	MessagesSent, MessagesReceived uint64
 	MessagesDropped                uint64 // received without room, and not repaired

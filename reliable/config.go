@@ -102,6 +102,12 @@ type Config struct {
 	// Established ends it. PROTOCOL §8.9.
 	Early bool
 
+	// Moves lets the association have two carriers, of which packets take one at a time:
+	// see Move. Carrier is the first one; it is attached. Protection is for datagrams only:
+	// a byte stream has its own. PROTOCOL §7.14.
+	Moves   bool
+	Carrier Carrier
+
 	MTU       int           // largest datagram to begin with; if zero, BaseMTU
 	SearchMTU int           // the path is searched up to this size; if not larger than MTU, it is not
 	RTT       time.Duration // a first guess; if zero, 200 ms
