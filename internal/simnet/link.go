@@ -105,7 +105,9 @@ func (l *Link) decide(now int64, p *packet, filtered bool, d *dice) Fate {
 		l.stats.Lost++
 		return Lost
 	}
-	p.leaves = max(now, l.busy)
+	if p.leaves = max(now, l.busy); l.path.Police {
+		p.leaves = now
+	}
 	p.due = max(p.leaves+int64(l.path.Delay)+share(d.jitter, l.path.Jitter), l.lastDue)
 	var fate Fate
 	if hits(d.corrupt, l.path.Corrupt) && size > 0 {

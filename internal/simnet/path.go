@@ -54,6 +54,10 @@ type Path struct {
 	// zero, it is unlimited.
 	Queue int
 
+	// Police drops at once what comes faster than Rate, beyond a burst of Queue bytes,
+	// and delays nothing: a policer, where the above is a shaper.
+	Police bool
+
 	// MTU is the largest IP packet: the payload plus 28 bytes, or 48 with IPv6.
 	// Larger ones vanish; or WriteTo fails with EMSGSIZE if MTUError is set. If zero,
 	// it is unlimited.

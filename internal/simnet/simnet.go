@@ -1,6 +1,7 @@
 // Package simnet is a network for tests: hosts, sockets and paths between them that
 // delay, lose, repeat, reorder, damage and queue packets, all from one seed and, in a
-// testing/synctest bubble, in virtual time.
+// testing/synctest bubble, in virtual time. Beside them are byte streams, simulated at
+// the level of TCP segments, with faults of their own (TCPPath).
 //
 // # Usage
 //
@@ -63,6 +64,12 @@ type Options struct {
 	// for IPv4 only, and is there for what vnet knows: NAT.
 	VNet bool
 
+	// TCP is what every path is like for TCP until its Set is called. TCPBuffer is what
+	// each end of a connection holds for sending and for reading, in bytes; if zero,
+	// 256 KiB.
+	TCP       TCPPath
+	TCPBuffer int
+
 	// Trace is how many packets, the last ones that were sent, are logged if the test
 	// fails. If zero, none are.
 	Trace int
@@ -85,6 +92,7 @@ type Net struct {
 	opts  Options
 	start time.Time
 	vnet  *vnetCarrier // nil: packets go straight into the socket
+	tcp   *tcpNet
 
 	// Order of locks: Link.sendMu, mu, those of vnet, tableMu, Conn.mu.
 	mu     sync.Mutex
@@ -140,6 +148,7 @@ func New(t testing.TB, o Options) *Net {
 	if o.RecvBuffer == 0 {
 		o.RecvBuffer = defaultRecvBuffer
 	}
+	o.TCPBuffer = cmp.Or(o.TCPBuffer, defaultTCPBuffer)
 	n := &Net{
 		opts:  o,
 		start: time.Now(),
@@ -148,6 +157,7 @@ func New(t testing.TB, o Options) *Net {
 		nats:  make(map[netip.Addr]*NAT),
 		socks: make(map[netip.AddrPort]*Conn),
 	}
+	n.tcp = newTCPNet(n)
 	n.timer = time.AfterFunc(time.Hour, n.fire)
 	n.timer.Stop()
 	if o.Trace > 0 {
@@ -206,6 +216,7 @@ func (n *Net) Close() {
 	for _, c := range open {
 		c.Close()
 	}
+	n.tcp.close()
 	if n.vnet != nil {
 		n.vnet.close()
 	}
