@@ -210,6 +210,7 @@ func (s *Session) forget(err error) {
 	s.wakeAll()
 	first := !s.removed
 	s.removed = true
+	s.endMobile()
 	if s.timer != nil {
 		s.timer.Stop()
 	}

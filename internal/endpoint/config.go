@@ -55,13 +55,14 @@ type Config struct {
 	Retry      reliable.Retry
 	Controller reliable.Controller
 
-	RefuseMessages   bool  // of peers that begin: nobody would receive them
-	ReliableMessages bool  // every message is repaired until it has arrived
-	NoFragments      bool  // messages that do not fit a datagram are refused
-	ReceiveWindow    int64 // see reliable.Config
-	SendBuffer       int   // see reliable.Config
-	MaxDatagram      int   // largest datagram that is received and sent; if zero, what the socket is good for
-	Legacy           bool  // messages go out in the crate profile
+	RefuseMessages   bool        // of peers that begin: nobody would receive them
+	ReliableMessages bool        // every message is repaired until it has arrived
+	NoFragments      bool        // messages that do not fit a datagram are refused
+	ReceiveWindow    int64       // see reliable.Config
+	SendBuffer       int         // see reliable.Config
+	MaxDatagram      int         // largest datagram that is received and sent; if zero, what the socket is good for
+	Legacy           bool        // messages go out in the crate profile
+	Auto             *AutoConfig // sessions with a stream move between carriers; nil: they do not
 	Logger           *slog.Logger
 }
 
@@ -151,7 +152,7 @@ func (c *Config) credit() handshake.Credit {
 // params is what this side brings to a handshake.
 func (e *Endpoint) params(id reliable.ConnID, stream bool) handshake.DatagramParams {
 	c := e.cfg
-	return handshake.DatagramParams{
+	p := handshake.DatagramParams{
 		Params: handshake.Params{
 			MaxMessage: c.maxMessage(),
 			Checksum:   c.Checksum,
@@ -164,6 +165,10 @@ func (e *Endpoint) params(id reliable.ConnID, stream bool) handshake.DatagramPar
 		AckDelay:    reliable.DefaultAckDelay,
 		Stream:      stream,
 	}
+	if c.Auto != nil && stream {
+		p.Moves, p.Carriers = true, handshake.BothCarriers
+	}
+	return p
 }
 
 // engineConfig is what an association is made of after a handshake that gave r.
@@ -206,6 +211,7 @@ func (e *Endpoint) engineConfig(s *Session, r *handshake.DatagramResult, rtt tim
 		SendBuffer:    c.SendBuffer,
 		ReceiveWindow: c.ReceiveWindow,
 		Seed:          binary.NativeEndian.Uint64(seed[:]),
+		Moves:         r.Moves && c.Auto != nil,
 	}
 	if r.Idle > 0 {
 		rc.KeepAlive = min(rc.KeepAlive, r.Idle/2) // the peer may be the one that is impatient; PROTOCOL §7.9

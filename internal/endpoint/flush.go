@@ -40,11 +40,19 @@ func (s *Session) flush(now time.Time) { s.flushSome(now, -1) }
 // flushSome is flush with at most that many writes. It reports whether it has sent
 // all that may be sent now. Session.mu is held, and is released for each write.
 func (s *Session) flushSome(now time.Time, writes int) (all bool) {
+	if s.mob != nil && s.eng != nil && !s.removed && !s.over {
+		s.flushStream(now)
+	}
 	if s.flushing {
 		s.asked = true
 		return true
 	}
 	if s.eng == nil || s.removed || s.over {
+		return true
+	}
+	if !s.remote.IsValid() && s.cand == nil { // it began on a byte stream
+		s.events()
+		s.arm(now)
 		return true
 	}
 	if !s.again.IsZero() {
@@ -67,6 +75,12 @@ func (s *Session) flushSome(now time.Time, writes int) (all bool) {
 			break // until more comes from there
 		}
 		s.challenge(now)
+		if s.mob != nil {
+			s.sayAside()
+			if !s.remote.IsValid() {
+				break
+			}
+		}
 		b, size, n, more := s.fill(now, buf[:0])
 		if n == 0 {
 			break
@@ -144,6 +158,10 @@ func (s *Session) fill(now time.Time, b []byte) (_ []byte, size, n int, more boo
 // reports whether to go on sending. Trap U1, U2, U5. Session.mu is held.
 func (s *Session) writeFailed(now time.Time, err error, size int) bool {
 	s.stats.sendErrors++
+	if s.mob != nil {
+		s.mob.sendErrors++
+		s.mob.next = now
+	}
 	switch {
 	case errors.Is(err, udpio.ErrTooLarge):
 		s.eng.DatagramTooLarge(now, size)
@@ -183,6 +201,9 @@ func (s *Session) arm(now time.Time) {
 		return
 	}
 	d := max(next.Sub(now), minTimer)
+	if least := s.stuck(); least > 0 {
+		d = max(d, least)
+	}
 	if s.atLimit() {
 		d = max(d, backOffCapped)
 	}
@@ -211,7 +232,7 @@ func (s *Session) wakeup() time.Time {
 			t = at
 		}
 	}
-	for _, end := range [...]time.Time{s.limit(), s.stillbornAt(), s.sealedAt(), s.candidateAt()} {
+	for _, end := range [...]time.Time{s.limit(), s.stillbornAt(), s.sealedAt(), s.candidateAt(), s.mobileAt()} {
 		if !end.IsZero() && (t.IsZero() || end.Before(t)) {
 			t = end
 		}
@@ -240,6 +261,7 @@ func (s *Session) fire() {
 	if s.eng != nil {
 		s.eng.Advance(now)
 		s.events()
+		s.mobileDue(now)
 		s.noAnswer(now)
 		s.closeIdle(now)
 		s.endLate(now)
@@ -266,7 +288,11 @@ func (s *Session) gone() bool {
 	if s.removed || s.flushing || s.dial != nil || s.eng != nil && !s.over && !s.eng.Done() {
 		return false
 	}
+	if s.mob != nil && !s.over && s.mob.pumping() {
+		return false // the end is on its way
+	}
 	s.removed = true
+	s.endMobile()
 	if s.timer != nil {
 		s.timer.Stop()
 	}

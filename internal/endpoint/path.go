@@ -76,6 +76,9 @@ func (s *Session) setRemote(to udpio.Addr) {
 func (s *Session) RemoteAddr() net.Addr {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if m := s.mob; m != nil && m.raddr != nil {
+		return m.raddr
+	}
 	return s.remote.NetAddr()
 }
 
@@ -196,8 +199,11 @@ func (s *Session) moved(now time.Time, c *candidate, rtt time.Duration) {
 	s.carry = s.carry[:0] // counts as in flight
 	s.local = c.local
 	s.setRemote(c.addr)
-	s.eng.PathChanged(now, max(rtt, time.Microsecond), from.Addr() == c.addr.Addr())
+	s.pathChanged(now, max(rtt, time.Microsecond), from.Addr() == c.addr.Addr())
 	e.crate.negotiated(c.addr.AddrPort)
+	if !from.IsValid() {
+		return // a session that began on a byte stream has datagrams now
+	}
 	e.stats.pathChanges.Add(1)
 	if s.stats.pathChanges++; s.stats.pathChanges == 1 {
 		e.note(slog.LevelInfo, "vstp: a client has changed its address", "from", from.AddrPort, "to", c.addr.AddrPort)

@@ -6,6 +6,8 @@ import (
 	"net"
 	"syscall"
 	"time"
+
+	"github.com/vstp-go/vstp/reliable"
 )
 
 // A client whose packets find no way any more, or no answer, may go on from another
@@ -54,7 +56,7 @@ func (s *Session) noWay(now time.Time, err error) {
 
 // noAnswer looks whether the peer does not answer any more. Session.mu is held.
 func (s *Session) noAnswer(now time.Time) {
-	if s.ended != nil || !s.client {
+	if s.ended != nil || !s.client || s.mob != nil && s.eng.Active() != reliable.Datagrams {
 		return
 	}
 	if n, silence := s.eng.Unheard(now); n >= rerouteTimeouts && silence >= rerouteSilence {
@@ -123,7 +125,7 @@ func (s *Session) rerouted(now time.Time, sameHost bool) {
 		s.carry = s.carry[:0] // counts as in flight
 		s.again = time.Time{}
 		s.unsent = 0
-		s.eng.PathChanged(now, 0, sameHost)
+		s.pathChanged(now, 0, sameHost)
 		s.flush(now)
 	}
 	gone := s.gone()

@@ -81,6 +81,7 @@ type Session struct {
 	others   waitq // Ping, Close, Handshake
 	sends    map[*reliable.Outgoing]*sendOp
 	left     []leftOver // messages that go on over another association
+	mob      *mobile    // nil if it does not move between carriers
 
 	rdl, wdl deadline
 
@@ -119,11 +120,20 @@ func (s *Session) start(now time.Time, c *reliable.Config, r *handshake.Datagram
 	s.peerID = reliable.ConnID(r.PeerID)
 	s.result = r.Result
 	s.used, s.born = now, now
+	if c.Moves {
+		s.beginMobile(now, c.Carrier)
+	}
 }
 
 // LocalAddr returns the address of the socket, with the address at which the peer
 // reaches it where that is known.
 func (s *Session) LocalAddr() net.Addr {
+	s.mu.Lock()
+	m := s.mob
+	s.mu.Unlock()
+	if m != nil && m.laddr != nil {
+		return m.laddr
+	}
 	a := s.ep.sock.LocalAddr()
 	if u, ok := a.(*net.UDPAddr); !ok || !u.IP.IsUnspecified() {
 		return a
@@ -242,9 +252,13 @@ func (s *Session) wakeAll() {
 // receive gives the engine a datagram. Session.mu is held.
 func (s *Session) receive(now time.Time, b []byte) reliable.Received {
 	s.stats.pktsIn++
-	s.heard = now
 	s.stats.wireIn += uint64(len(b))
-	return s.eng.Receive(now, b)
+	got := s.eng.Receive(now, b)
+	if s.mob != nil && got.Opened {
+		s.arrived(now, reliable.Datagrams)
+	}
+	s.heard = now
+	return got
 }
 
 // events works through what the engine has to say. Session.mu is held.
@@ -283,7 +297,11 @@ func (s *Session) events() {
 		case reliable.EventHandshakeDone:
 			s.handshakeDone()
 		case reliable.EventPathResponse:
-			s.pathResponse(time.Now(), ev.Data)
+			if now := time.Now(); !s.probeAnswered(now, ev.Carrier, ev.Data) {
+				s.pathResponse(now, ev.Data)
+			}
+		case reliable.EventMoved:
+			s.carrierMoved(time.Now(), ev.Carrier, ev.ByPeer)
 		case reliable.EventClosed:
 			s.engineEnded()
 		}
@@ -300,6 +318,9 @@ func (s *Session) engineEnded() {
 		s.ended = io.ErrUnexpectedEOF
 	}
 	s.wakeAll()
+	if s.mob != nil {
+		s.mob.waiters.wake()
+	}
 	if s.shared {
 		s.ep.unshare(s)
 		s.moveOn()
@@ -402,5 +423,6 @@ func (s *Session) Stats() session.Stats {
 	st.Bandwidth = e.Bandwidth
 	st.MTU = e.MTU
 	st.Controller = s.ep.cfg.Controller.String() + " " + e.State
+	st.Moves, st.RecentMoves = s.movesSoFar()
 	return st
 }

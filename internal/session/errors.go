@@ -22,6 +22,7 @@ var (
 	ErrNotSupported    = errors.New("vstp: not supported by the peer")
 	ErrUnsent          = errors.New("vstp: closed with unsent data after the linger time")
 	ErrKeysUsedUp      = errors.New("vstp: the keys of TLS are used up")
+	ErrNoCarrier       = errors.New("vstp: no connection on that carrier")
 	ErrReset           = errors.New("vstp: connection reset: the peer does not know it any more")
 
 	ErrIdleTimeout      error = &timeoutError{"vstp: idle timeout"}
