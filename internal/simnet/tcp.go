@@ -299,6 +299,20 @@ func (n *Net) ResetTCP(a, b Node) (count int) {
 	return count
 }
 
+// ForgetTCP has nothing pass any more on the connections that two nodes have now, as when
+// a NAT has forgotten them; later ones work. It returns how many there were.
+func (n *Net) ForgetTCP(a, b Node) (count int) {
+	n.tcp.mu.Lock()
+	defer n.tcp.mu.Unlock()
+	for c := range n.tcp.conns {
+		if c.established && c.local.Addr() == a.Addr() && c.remote.Addr() == b.Addr() {
+			count++
+			c.forgotten, c.peer.forgotten = true, true
+		}
+	}
+	return count
+}
+
 // Crash has the host forget all its sockets, without a word to anybody: to those that
 // have them they are closed. Later segments are answered with a reset.
 func (h *Host) Crash() {

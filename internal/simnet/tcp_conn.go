@@ -25,6 +25,7 @@ type TCPConn struct {
 	closed      bool  // by Close
 	err         error // with which it has ended
 	gone        bool  // the host knows nothing of it any more
+	forgotten   bool  // by ForgetTCP
 
 	// Sending. Positions count bytes from the beginning; FIN is one more.
 	sbuf     []byte // from una on

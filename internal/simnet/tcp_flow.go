@@ -81,6 +81,16 @@ func (c *TCPConn) accept() {
 	l.arrived.Signal()
 }
 
+// swallowed reports whether what is sent now arrives nowhere, and counts it.
+func (c *TCPConn) swallowed() bool {
+	p := &c.out.path
+	if !p.Blocked && !p.Stalled && !c.forgotten {
+		return false
+	}
+	c.out.stats.Dropped++
+	return true
+}
+
 // end returns the sequence number behind all there is to send, FIN included.
 func (c *TCPConn) end() int64 {
 	e := c.una + int64(len(c.sbuf))
@@ -134,8 +144,7 @@ func (c *TCPConn) send(now, off int64, data []byte, fin bool) int64 {
 	l, p := c.out, c.peer
 	l.stats.Segments++
 	l.stats.Bytes += uint64(len(data))
-	if l.path.Blocked || l.path.Stalled {
-		l.stats.Dropped++
+	if c.swallowed() {
 		return now
 	}
 	rtt := l.path.Delay + p.out.path.Delay
@@ -227,8 +236,7 @@ func (c *TCPConn) sendAck() {
 	c.shown = c.rcvNxt + int64(max(0, c.rmax-len(c.rbuf)))
 	l, p := c.out, c.peer
 	l.stats.Acks++
-	if l.path.Blocked || l.path.Stalled {
-		l.stats.Dropped++
+	if c.swallowed() {
 		return
 	}
 	ack, edge := c.rcvNxt, c.shown
@@ -288,8 +296,7 @@ func (c *TCPConn) reset() {
 
 func (c *TCPConn) sendReset() {
 	l, p := c.out, c.peer
-	if l.path.Blocked || l.path.Stalled || p == nil {
-		l.stats.Dropped++
+	if p == nil || c.swallowed() {
 		return
 	}
 	c.nw.at(c.nw.net.now()+int64(l.path.Delay), func() { p.abort(errReset) })

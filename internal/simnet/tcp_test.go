@@ -324,6 +324,20 @@ func TestTCPReset(t *testing.T) {
 			t.Errorf("Write: %v", err)
 		}
 		c, s := p.dial(t)
+		if n := p.n.ForgetTCP(p.a, p.b); n != 1 {
+			t.Errorf("%d connections", n)
+		}
+		c.Write([]byte("x"))
+		s.Write([]byte("x"))
+		s.SetReadDeadline(time.Now().Add(time.Minute))
+		if _, err := s.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("Read: %v", err)
+		}
+		if c.Buffered() != 0 || c.Unsent() != 1 {
+			t.Errorf("%d bytes came, %d wait", c.Buffered(), c.Unsent())
+		}
+		c, s = p.dial(t)
+		copied(t, c, s, []byte("x"))
 		p.b.Crash()
 		if _, err := s.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("Read: %v", err)
