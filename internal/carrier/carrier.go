@@ -70,12 +70,7 @@ func (c *Carrier) Init(conn net.Conn) {
 }
 
 // NetConn returns what New was given.
-func (c *Carrier) NetConn() net.Conn {
-	if p, ok := c.conn.(*pumped); ok {
-		return p.Conn
-	}
-	return c.conn
-}
+func (c *Carrier) NetConn() net.Conn { return c.bare() }
 
 // Read reads from the stream. It may be called again after a timeout.
 func (c *Carrier) Read(p []byte) (int, error) {

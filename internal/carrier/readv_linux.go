@@ -63,3 +63,5 @@ func (v *vectorReader) readv(a, b []byte) (int, error) {
 	}
 	return v.n, nil
 }
+
+func (v *vectorReader) rawConn() syscall.RawConn { return v.raw }

@@ -2,7 +2,10 @@
 
 package carrier
 
-import "net"
+import (
+	"net"
+	"syscall"
+)
 
 // A vectorReader is what Linux has for reading into two slices at once.
 type vectorReader struct{}
@@ -10,3 +13,5 @@ type vectorReader struct{}
 func newVectorReader(net.Conn) *vectorReader { return nil }
 
 func (*vectorReader) readv(a, b []byte) (int, error) { panic("BUG: readv without a vectorReader") }
+
+func (*vectorReader) rawConn() syscall.RawConn { panic("BUG: a socket without a vectorReader") }

@@ -19,6 +19,36 @@ const (
 	BothCarriers = CarrierDatagrams | CarrierByteStream
 )
 
+// both reports whether a session at such a server can move.
+func (c Carriers) both() bool { return c&BothCarriers == BothCarriers }
+
+// serviceMoves is the value of KeyService of a client that would move.
+const serviceMoves = "\x02"
+
+// appendCarriers appends the field that lists c, if there is something to list.
+func appendCarriers(h framing.Header, c Carriers) framing.Header {
+	var list []byte
+	for i := range byte(2) {
+		if c&(1<<i) != 0 {
+			list = append(list, i)
+		}
+	}
+	if list == nil {
+		return h
+	}
+	return append(h, framing.Field{Key: framing.KeyCarriers, Value: string(list)})
+}
+
+// parseCarriers decodes such a list. Carriers of a later version mean nothing.
+func parseCarriers(b []byte) (c Carriers) {
+	for _, i := range b {
+		if i < 2 {
+			c |= 1 << i
+		}
+	}
+	return c
+}
+
 // ProofLen is the length of the proofs of an attach.
 const ProofLen = 16
 
@@ -80,3 +110,77 @@ func AppendAttachWelcome(b []byte, proof [ProofLen]byte) []byte {
 }
 
 const attachLen = 8 + 8 + ProofLen
+
+// errAttach is what a client or server finds wrong in the form of an attach.
+func errAttach(reason string) error { return protocol("attach: " + reason) }
+
+// isAttach reports whether h is the block of a HELLO that attaches.
+func isAttach(h framing.RawHeader) bool {
+	_, ok := h.Lookup(framing.KeyAttach)
+	return ok
+}
+
+// ParseAttachHello decodes what [AppendAttachHello] makes. It keeps nothing of f. An
+// error is an [*Error].
+func ParseAttachHello(f framing.Frame) (*Attach, error) {
+	versions, v, err := scanAttach(&f)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := chooseVersion(versions, []uint64{Version1}); err != nil {
+		return nil, err
+	}
+	if err := checkFrame(&f); err != nil {
+		return nil, err
+	}
+	if len(v) != attachLen {
+		return nil, errAttach("bad length")
+	}
+	return &Attach{ServerID: ConnID(v), N: binary.BigEndian.Uint64(v[8:]), Proof: [ProofLen]byte(v[16:])}, nil
+}
+
+// ParseAttachWelcome decodes what [AppendAttachWelcome] makes. An error is an [*Error],
+// also for the WELCOME of a server that does not know what attaching is.
+func ParseAttachWelcome(f framing.Frame) (proof [ProofLen]byte, err error) {
+	versions, v, err := scanAttach(&f)
+	switch {
+	case err != nil:
+		return proof, err
+	case len(versions) != 1 || versions[0] != Version1:
+		return proof, &Error{Code: framing.CodeVersion, Reason: "the server chose a version that was not offered"}
+	}
+	if err := checkFrame(&f); err != nil {
+		return proof, err
+	}
+	if len(v) != ProofLen {
+		return proof, errAttach("bad length")
+	}
+	return [ProofLen]byte(v), nil
+}
+
+// scanAttach picks the two values out of a frame that must have no others. A version that
+// is not ours may have other rules, so the versions come first.
+func scanAttach(f *framing.Frame) (versions []uint64, v []byte, err error) {
+	fs, err := scan(f)
+	if err != nil {
+		return nil, nil, err
+	}
+	if versions, err = fs.versions(); err != nil {
+		return nil, nil, err
+	}
+	for key, value := range f.Header.All() {
+		switch {
+		case string(key) == framing.KeyVersions:
+		case string(key) == framing.KeyAttach:
+			if v != nil {
+				return versions, nil, errAttach("a header key is repeated")
+			}
+			v = value
+		case len(key) == 0 || key[0] >= framing.ReservedKeys:
+			return versions, nil, errAttach("metadata")
+		case len(key) == 1 && key[0] >= firstKey:
+			return versions, nil, errAttach("other keys")
+		}
+	}
+	return versions, v, nil
+}

@@ -22,11 +22,25 @@ const (
 type Client struct {
 	p     Params
 	state state
+
+	offer *DatagramParams // of a client that would move, or nil
+	auto  *DatagramResult // what came of it, or nil
 }
 
 // NewClient returns a client that will offer p. The slices in p are borrowed until
 // the handshake is over.
 func NewClient(p Params) *Client { return &Client{p: p} }
+
+// Offer makes the client one that would move between carriers. Of d the Params mean
+// nothing: those of NewClient count. It is called before AppendHello. PROTOCOL §7.14.
+func (c *Client) Offer(d DatagramParams) { c.offer = &d }
+
+// Auto returns what was agreed upon beyond the Result, or nil if the server does not know
+// of carriers, or does not want to.
+func (c *Client) Auto() *DatagramResult { return c.auto }
+
+// Offered returns what the client has sent of Offer, with its defaults.
+func (c *Client) Offered() DatagramParams { return *c.offer }
 
 // AppendHello appends the HELLO frame to b. It is called once, first of all. An
 // error says that the parameters cannot be sent; b is returned as it was then.
@@ -46,6 +60,14 @@ func (c *Client) AppendHello(b []byte) ([]byte, error) {
 	h := make(framing.Header, 0, maxOwn+len(c.p.Header))
 	h = append(h, framing.Field{Key: framing.KeyVersions, Value: string(versions)})
 	h = appendLimits(h, &c.p)
+	if c.offer != nil {
+		if err := c.offer.checkAuto(&c.p); err != nil {
+			return b, err
+		}
+		c.offer.Moves, c.offer.Stream = true, true
+		h = appendAuto(h, c.offer)
+		h = appendService(h, c.offer)
+	}
 	b, err := appendFrame(b, framing.TypeHello, h, "", c.p.Header)
 	if err != nil {
 		return b, err
@@ -118,6 +140,14 @@ func (c *Client) welcome(f *framing.Frame) (r Result, err error) {
 	if chosen != nil {
 		r.Compression = chosen[0]
 	}
-	r.PeerHeader, err = userHeader(f.Header)
+	if r.PeerHeader, err = userHeader(f.Header); err != nil || c.offer == nil {
+		return r, err
+	}
+	peer, err := welcomeAuto(f)
+	if peer != nil {
+		peer.Params = p
+		r.Compression = 0 // of packets there is none
+		c.auto = autoResult(&r, peer, peer.Carriers.both())
+	}
 	return r, err
 }

@@ -35,9 +35,7 @@ func NewDatagramClient(p DatagramParams) (*DatagramClient, error) {
 	h := make(framing.Header, 0, maxDatagramOwn+len(p.Header))
 	h = append(h, framing.Field{Key: framing.KeyVersions, Value: string(versions)})
 	h = appendDatagramLimits(h, &p)
-	if p.Stream {
-		h = append(h, framing.Field{Key: framing.KeyService, Value: "\x01"})
-	}
+	h = appendService(h, &p)
 	block, err := appendBlock(h, p.Header)
 	if err != nil {
 		return nil, err
@@ -173,7 +171,8 @@ func (c *DatagramClient) welcome(from ConnID, block framing.RawHeader) error {
 		},
 		PeerID: from,
 		Peer:   p.limits(),
-		Stream: c.p.Stream,
+		Stream: c.p.Stream || c.p.Moves,
+		Moves:  c.p.Moves && p.Carriers.both(),
 	}
 	return nil
 }

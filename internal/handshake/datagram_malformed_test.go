@@ -32,7 +32,7 @@ var badServices = []struct {
 	name string
 	h    framing.Header
 }{
-	{"service 2", framing.Header{f1(framing.KeyService, "\x02")}},
+	{"service 3", framing.Header{f1(framing.KeyService, "\x03")}},
 	{"service empty", framing.Header{f1(framing.KeyService, "")}},
 	{"service of two bytes", framing.Header{f1(framing.KeyService, "\x01\x00")}},
 	{"service twice", framing.Header{f1(framing.KeyService, "\x01"), f1(framing.KeyService, "\x01")}},

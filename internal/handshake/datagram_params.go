@@ -11,7 +11,7 @@ const (
 	firstDatagramKey = 0x1a // framing.KeyMaxDatagram
 	lastDatagramKey  = 0x1d // framing.KeyService
 
-	maxDatagramOwn = maxOwn + lastDatagramKey - firstDatagramKey + 1
+	maxDatagramOwn = maxOwn + lastDatagramKey - firstDatagramKey + 2 // and carriers
 )
 
 // checkDatagram is check for what datagrams have in addition.
@@ -48,7 +48,11 @@ func (c *Credit) list() [4]int64 {
 // appendDatagramLimits appends the fields of datagrams that HELLO and WELCOME write
 // alike, without those that say what their absence says too.
 func appendDatagramLimits(h framing.Header, p *DatagramParams) framing.Header {
-	h = appendLimits(h, &p.Params)
+	return appendDatagramOnly(appendLimits(h, &p.Params), p)
+}
+
+// appendDatagramOnly appends those that streams do not have.
+func appendDatagramOnly(h framing.Header, p *DatagramParams) framing.Header {
 	if p.MaxDatagram != MinMaxDatagram {
 		h = append(h, varintField(framing.KeyMaxDatagram, uint64(p.MaxDatagram)))
 	}
@@ -61,6 +65,17 @@ func appendDatagramLimits(h framing.Header, p *DatagramParams) framing.Header {
 	}
 	if p.AckDelay != DefaultAckDelay {
 		h = append(h, varintField(framing.KeyAckDelay, uint64(p.AckDelay/time.Microsecond)))
+	}
+	return h
+}
+
+// appendService appends what a client asks for.
+func appendService(h framing.Header, p *DatagramParams) framing.Header {
+	switch {
+	case p.Moves:
+		return append(h, framing.Field{Key: framing.KeyService, Value: serviceMoves})
+	case p.Stream:
+		return append(h, framing.Field{Key: framing.KeyService, Value: "\x01"})
 	}
 	return h
 }
@@ -88,6 +103,7 @@ func appendBlock(own framing.Header, user ...framing.Header) ([]byte, error) {
 type datagramFields struct {
 	fields
 	v        [lastDatagramKey - firstDatagramKey + 1][]byte // by key; nil means absent
+	carriers []byte                                         // of WELCOME; nil means absent
 	repeated bool
 }
 
@@ -103,6 +119,10 @@ func scanDatagram(t framing.Type, block framing.RawHeader) (fs datagramFields, e
 		fs.fields.v[i], fs.fields.repeated[i] = nil, false
 	}
 	for key, value := range block.All() {
+		if t == framing.TypeWelcome && string(key) == framing.KeyCarriers {
+			fs.repeated = fs.repeated || fs.carriers != nil
+			fs.carriers = value
+		}
 		if len(key) != 1 || key[0] < firstDatagramKey || key[0] > lastDatagramKey {
 			continue
 		}
@@ -147,11 +167,12 @@ func (fs *datagramFields) params() (p DatagramParams, err error) {
 		}
 	}
 	if b := fs.get(framing.KeyService); b != nil {
-		if len(b) != 1 || b[0] > 1 {
+		if len(b) != 1 || b[0] > 2 {
 			return p, protocol("bad service")
 		}
-		p.Stream = b[0] == 1
+		p.Stream, p.Moves = b[0] >= 1, b[0] == 2
 	}
+	p.Carriers = parseCarriers(fs.carriers)
 	return p, nil
 }
 

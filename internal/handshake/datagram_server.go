@@ -179,10 +179,14 @@ func (s *DatagramServer) Welcome(p DatagramParams, sessionID [16]byte, extra fra
 	r.Checksum = r.Checksum || p.Checksum
 	r.Idle = minNonZero(p.Idle, r.Idle)
 	p.Checksum = r.Checksum
+	r.Moves = s.hello.Moves && p.Carriers.both()
 
 	h := make(framing.Header, 0, maxDatagramOwn+len(p.Header)+len(extra))
 	h = append(h, varintField(framing.KeyVersions, r.Version), framing.Field{Key: framing.KeySessionID, Value: string(sessionID[:])})
 	h = appendDatagramLimits(h, &p)
+	if s.hello.Moves {
+		h = appendCarriers(h, p.Carriers)
+	}
 	block, err := appendBlock(h, p.Header, extra)
 	if err != nil {
 		return DatagramResult{}, err

@@ -91,6 +91,10 @@ type Hello struct {
 	// nil otherwise. Its Params are those above. PROTOCOL §7.14.
 	Auto *DatagramParams
 
+	// Attach says that the client has a session already, to which it attaches this byte
+	// stream. Nothing else is in its HELLO.
+	Attach *Attach
+
 	// Legacy says that the frame was not a negotiating HELLO: the peer speaks the
 	// crate profile. A crate HELLO has done its work then and its metadata is in
 	// Header; a frame of another type is the first one of the connection, and the

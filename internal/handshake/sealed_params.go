@@ -28,14 +28,13 @@ func AppendClientParams(b []byte, p *SealedParams) ([]byte, error) {
 	}
 	h := framing.Header{{Key: framing.KeyVersions, Value: string(versions)}}
 	h = appendDatagramLimits(h, &own.DatagramParams)
-	if own.Stream {
-		h = append(h, framing.Field{Key: framing.KeyService, Value: "\x01"})
-	}
+	h = appendService(h, &own.DatagramParams)
 	return own.finish(b, h)
 }
 
 // AppendServerParams appends the transport parameters of a server; its Versions hold
-// the one that [Negotiate] has chosen. An error says that they cannot be sent.
+// the one that [Negotiate] has chosen, and Carriers only what a client with Moves is to
+// know. An error says that they cannot be sent.
 func AppendServerParams(b []byte, p *SealedParams) ([]byte, error) {
 	own, err := p.checked()
 	if err != nil {
@@ -51,6 +50,7 @@ func AppendServerParams(b []byte, p *SealedParams) ([]byte, error) {
 		{Key: framing.KeySessionID, Value: string(own.SessionID[:])},
 	}
 	h = appendDatagramLimits(h, &own.DatagramParams)
+	h = appendCarriers(h, own.Carriers)
 	if own.Confirm {
 		h = append(h, framing.Field{Key: framing.KeyConfirm, Value: "\x01"})
 	}
@@ -223,6 +223,7 @@ func Negotiate(client, server *SealedParams, isClient bool) (DatagramResult, err
 		},
 		PeerID: peer.SourceID,
 		Peer:   peer.limits(),
-		Stream: c.Stream,
+		Stream: c.Stream || c.Moves,
+		Moves:  c.Moves && s.Carriers.both(),
 	}, nil
 }

@@ -12,11 +12,16 @@ type Server struct {
 	state  state
 	hello  Hello
 	result Result // complete but for the session id
+	auto   bool   // it knows of carriers
 }
 
 // NewServer returns a server that will answer with p. The slices in p are borrowed
 // until the handshake is over.
 func NewServer(p Params) *Server { return &Server{p: p} }
+
+// AllowAuto makes the server one that knows of carriers: it takes what is about them out
+// of HELLO, which it ignores otherwise. It is called before Receive. PROTOCOL §7.14.
+func (s *Server) AllowAuto() { s.auto = true }
 
 // Receive takes the first frame of the client. If it is not a negotiating HELLO,
 // but one with which a crate peer may begin, the returned Hello has Legacy set. The
@@ -43,8 +48,11 @@ func (s *Server) Receive(f framing.Frame) (*Hello, error) {
 		s.receiveLegacy(nil)
 	}
 	s.state = stateHalf
-	if s.hello.Legacy {
+	switch {
+	case s.hello.Legacy:
 		s.state = stateLegacy
+	case s.hello.Attach != nil:
+		s.state = stateDone // the answer is that of the session
 	}
 	h := s.hello
 	return &h, nil
@@ -62,6 +70,10 @@ func (s *Server) receiveHello(f *framing.Frame) error {
 		}
 		s.receiveLegacy(h)
 		return nil
+	}
+	if s.auto && isAttach(f.Header) {
+		s.hello.Attach, err = ParseAttachHello(*f)
+		return err
 	}
 	// The version comes first: one that is not ours may have other rules.
 	versions, err := fs.versions()
@@ -84,6 +96,14 @@ func (s *Server) receiveHello(f *framing.Frame) error {
 		return err
 	}
 	s.hello = Hello{Params: p}
+	if s.auto {
+		if s.hello.Auto, err = helloAuto(f); err != nil {
+			return err
+		}
+		if s.hello.Auto != nil {
+			s.hello.Auto.Params = p
+		}
+	}
 	s.result = Result{
 		Version:        versions[i],
 		PeerMaxFrame:   p.MaxFrame,
@@ -126,6 +146,43 @@ func (s *Server) AppendWelcome(b []byte, sessionID [16]byte, extra framing.Heade
 	default:
 		return b, Result{}, misuse("AppendWelcome out of turn")
 	}
+	return s.welcome(b, sessionID, nil, extra)
+}
+
+// AppendWelcomeAuto is AppendWelcome for a client that would move between carriers, whose
+// byte stream carries packets from then on: own are the server's parameters, which get
+// their defaults, and Carriers has the byte stream. Those given to NewServer do not count then.
+// PROTOCOL §7.14.
+func (s *Server) AppendWelcomeAuto(b []byte, sessionID [16]byte, own *DatagramParams, extra framing.Header) ([]byte, DatagramResult, error) {
+	if s.state != stateHalf || s.hello.Auto == nil {
+		return b, DatagramResult{}, misuse("AppendWelcomeAuto out of turn")
+	}
+	if own.Carriers&CarrierByteStream == 0 {
+		return b, DatagramResult{}, misuse("a session on a byte stream that must not be there")
+	}
+	d := *own
+	p := d.Params
+	p.MaxFrame, p.Compression = DefaultMaxFrame, nil // of packets there is none
+	if err := p.check(); err != nil {
+		return b, DatagramResult{}, err
+	}
+	if err := d.checkAuto(&p); err != nil {
+		return b, DatagramResult{}, err
+	}
+	*own = d
+	s.p = p
+	s.result.Checksum = s.hello.Checksum || p.Checksum
+	s.result.Idle = minNonZero(p.Idle, s.hello.Idle)
+	s.result.Compression = 0
+	b, r, err := s.welcome(b, sessionID, &d, extra)
+	if err != nil {
+		return b, DatagramResult{}, err
+	}
+	return b, *autoResult(&r, s.hello.Auto, own.Carriers.both()), nil
+}
+
+// welcome appends WELCOME, with what is about carriers if own is not nil.
+func (s *Server) welcome(b []byte, sessionID [16]byte, own *DatagramParams, extra framing.Header) ([]byte, Result, error) {
 	s.state = stateFailed
 	r := s.result
 	r.SessionID = sessionID
@@ -142,6 +199,9 @@ func (s *Server) AppendWelcome(b []byte, sessionID [16]byte, extra framing.Heade
 		framing.Field{Key: framing.KeyVersions, Value: string(framing.AppendVarint(version[:0], r.Version))},
 		framing.Field{Key: framing.KeySessionID, Value: string(sessionID[:])})
 	h = appendLimits(h, &p)
+	if own != nil {
+		h = appendCarriers(appendAuto(h, own), own.Carriers)
+	}
 	b, err := appendFrame(b, framing.TypeWelcome, h, "", p.Header, extra)
 	if err != nil {
 		return b, Result{}, err

@@ -42,6 +42,9 @@ func (s *Session) Close() error {
 		}
 		return s.car.Close()
 	}
+	if s.auto != nil {
+		return s.closePackets(nil)
+	}
 	return s.end(nil)
 }
 
@@ -62,7 +65,11 @@ func (s *Session) CloseWithError(code framing.ErrorCode, reason string) error {
 	s.armRead(aLongTimeAgo)
 	s.armWrite(aLongTimeAgo)
 	s.mu.Unlock()
-	return s.end(&handshake.Error{Code: code, Reason: reason})
+	cause := &handshake.Error{Code: code, Reason: reason}
+	if s.auto != nil {
+		return s.closePackets(cause)
+	}
+	return s.end(cause)
 }
 
 // fail ends the session because of err. If local is not nil the peer is told; an ERR

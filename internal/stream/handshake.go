@@ -23,14 +23,7 @@ func (s *Session) Handshake(ctx context.Context) error {
 	if s.hsDone.Load() {
 		return nil
 	}
-	giveUp := func() {
-		s.hsEnd(context.Cause(ctx))
-		s.car.Close()
-	}
-	stop := func() bool { return true }
-	if ctx.Done() != nil {
-		stop = context.AfterFunc(ctx, giveUp)
-	}
+	stop := s.giveUpWith(ctx)
 	if s.hsStarted.CompareAndSwap(false, true) {
 		s.runHandshake() // here rather than in a goroutine: it is dialing that waits
 	}
@@ -39,6 +32,17 @@ func (s *Session) Handshake(ctx context.Context) error {
 		return context.Cause(ctx) // it was faster, but giveUp has closed the carrier
 	}
 	return s.hsErr
+}
+
+// giveUpWith makes the end of ctx that of an unfinished handshake.
+func (s *Session) giveUpWith(ctx context.Context) (stop func() bool) {
+	if ctx.Done() == nil {
+		return func() bool { return true }
+	}
+	return context.AfterFunc(ctx, func() {
+		s.hsEnd(context.Cause(ctx))
+		s.car.Close()
+	})
 }
 
 // startHandshake runs it in a goroutine of its own, so that callers can wait with
@@ -51,50 +55,72 @@ func (s *Session) startHandshake() {
 
 // ready waits for the end of the handshake, for as long as o allows.
 func (s *Session) ready(o *op) error {
-	if s.hsDone.Load() {
-		return nil
+	if !s.hsDone.Load() {
+		s.startHandshake()
+		if _, err := s.acquire(nil, o, s.hsCh); err != nil {
+			return err
+		}
 	}
-	s.startHandshake()
-	if _, err := s.acquire(nil, o, s.hsCh); err != nil {
-		return err
+	if s.auto != nil && s.hsErr == nil {
+		return errPackets
 	}
 	return s.hsErr
 }
 
 // runHandshake has wtok all the time: TLS may want to answer its peer before the
-// handshake is finished, which the flusher must not do beside sendNow.
+// handshake is finished, which the flusher must not do beside sendNow. If packets follow
+// it keeps it, as nothing else is to be written then.
 func (s *Session) runHandshake() {
 	defer close(s.hsCh)
-	s.wtok <- struct{}{}
-	ctx := s.hsCtx
 	defer s.hsEnd(nil)
-	if d := s.cfg.HandshakeTimeout; d > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, d, session.ErrHandshakeTimeout)
-		defer cancel()
-		limit, _ := ctx.Deadline()
-		s.mu.Lock()
-		if !s.closed {
-			s.armRead(limit)
-			s.armWrite(limit)
-		}
-		s.mu.Unlock()
-	}
+	s.wtok <- struct{}{}
+	ctx, cancel := s.bound()
+	defer cancel()
 	err := s.negotiate(ctx)
 	s.mu.Lock()
 	if err == nil && s.closed {
 		err = errClosed
 	}
-	if err == nil {
-		s.armRead(time.Time{})
-		s.armWrite(time.Time{})
-		s.sum = s.result.Checksum
-		s.hsDone.Store(true)
-		s.startService()
-		s.mu.Unlock()
-		s.releaseWrite()
+	if err != nil {
+		s.handshakeFailed(ctx, err) // unlocks
 		return
 	}
+	s.armRead(time.Time{})
+	s.armWrite(time.Time{})
+	if s.auto != nil {
+		s.endReading(errPackets)
+		s.werr = errPackets
+		s.hsDone.Store(true)
+		s.mu.Unlock()
+		return
+	}
+	s.sum = s.result.Checksum
+	s.hsDone.Store(true)
+	s.startService()
+	s.mu.Unlock()
+	s.releaseWrite()
+}
+
+// bound returns the context of a part of the handshake, and puts its deadline on the
+// carrier.
+func (s *Session) bound() (context.Context, context.CancelFunc) {
+	d := s.cfg.HandshakeTimeout
+	if d <= 0 {
+		return s.hsCtx, func() {}
+	}
+	ctx, cancel := context.WithTimeoutCause(s.hsCtx, d, session.ErrHandshakeTimeout)
+	limit, _ := ctx.Deadline()
+	s.mu.Lock()
+	if !s.closed {
+		s.armRead(limit)
+		s.armWrite(limit)
+	}
+	s.mu.Unlock()
+	return ctx, cancel
+}
+
+// handshakeFailed ends the session. Session.mu is held, and given back; wtok too.
+func (s *Session) handshakeFailed(ctx context.Context, err error) {
 	if s.closed {
 		err = errClosed
 	} else if ctx.Err() != nil || isTimeout(err) {
@@ -157,7 +183,7 @@ func (s *Session) negotiate(ctx context.Context) error {
 	if s.cfg.Err != nil {
 		return s.cfg.Err
 	}
-	if s.cfg.TLS != nil {
+	if s.cfg.TLS != nil && !s.connected {
 		if err := s.startTLS(ctx); err != nil {
 			return err
 		}
@@ -170,10 +196,13 @@ func (s *Session) negotiate(ctx context.Context) error {
 		mode = framing.TrailerAlways
 	}
 	s.rd.Init((*source)(s), int(s.cfg.Params.MaxFrame), mode)
-	if s.cfg.Client {
-		return s.negotiateClient()
+	switch {
+	case !s.cfg.Client:
+		return s.negotiateServer(ctx)
+	case s.attach != nil:
+		return s.negotiateAttach()
 	}
-	return s.negotiateServer(ctx)
+	return s.negotiateClient()
 }
 
 func (s *Session) startTLS(ctx context.Context) error {
@@ -198,18 +227,38 @@ func (s *Session) negotiateClient() error {
 		return nil
 	}
 	m := handshake.NewClient(s.cfg.Params)
+	if s.cfg.Auto != nil {
+		m.Offer(*s.cfg.Auto)
+	}
 	b, err := m.AppendHello(nil)
 	if err != nil {
 		return err
 	}
-	if err := s.sendNow(b); err != nil {
+	f, err := s.ask(b)
+	if err != nil {
 		return err
+	}
+	s.result, err = m.Receive(f)
+	if r := m.Auto(); r != nil && err == nil {
+		s.setAuto(*r, m.Offered())
+	}
+	return needTLS(err)
+}
+
+// ask sends a HELLO and returns the answer.
+func (s *Session) ask(hello []byte) (framing.Frame, error) {
+	if err := s.sendNow(hello); err != nil {
+		return framing.Frame{}, err
 	}
 	f, _, err := s.firstFrame()
 	if err != nil {
-		return s.explain(violation(err))
+		return f, s.explain(violation(err))
 	}
-	s.result, err = m.Receive(f)
+	return f, nil
+}
+
+// needTLS makes what a server with TLS says more telling.
+func needTLS(err error) error {
 	var remote *handshake.RemoteError
 	if errors.As(err, &remote) && remote.Code == framing.CodeTLS {
 		return session.ErrTLSRequired
@@ -223,9 +272,15 @@ func (s *Session) negotiateServer(ctx context.Context) error {
 		return s.explain(violation(err))
 	}
 	m := handshake.NewServer(s.cfg.Params)
+	if s.cfg.AutoServer != nil {
+		m.AllowAuto()
+	}
 	hello, err := m.Receive(f)
 	if err != nil {
 		return err
+	}
+	if hello.Attach != nil {
+		return s.acceptAttach(hello.Attach)
 	}
 	var extra framing.Header
 	if s.cfg.Verify != nil {
@@ -238,6 +293,11 @@ func (s *Session) negotiateServer(ctx context.Context) error {
 			if !errors.As(err, &r) {
 				err = &session.Refusal{} // why is not for the client's eyes
 			}
+			return err
+		}
+	}
+	if hello.Auto != nil {
+		if packets, err := s.welcomeAuto(m, hello, extra); packets || err != nil {
 			return err
 		}
 	}

@@ -117,6 +117,11 @@ type Session struct {
 	result    handshake.Result
 	sum       bool // every frame of ours has the CRC
 
+	// Carriers, PROTOCOL §7.14.
+	connected bool                     // Connect has done its part
+	attach    *handshake.AttachRequest // client: attach in place of a handshake
+	auto      *AutoResult              // packets follow; nil in an ordinary session
+
 	done chan struct{} // closed by Close
 
 	// Reading. The holder of rtok owns this part.
@@ -202,8 +207,10 @@ func (s *Session) NetConn() net.Conn { return s.car.NetConn() }
 
 // TLSState returns the state of the TLS connection, nil in plaintext. It may be
 // called once the handshake is finished, and by Config.Verify.
-func (s *Session) TLSState() *tls.ConnectionState {
-	c := s.car.TLS()
+func (s *Session) TLSState() *tls.ConnectionState { return tlsState(&s.car) }
+
+func tlsState(car *carrier.Carrier) *tls.ConnectionState {
+	c := car.TLS()
 	if c == nil {
 		return nil
 	}

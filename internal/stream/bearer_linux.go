@@ -1,0 +1,80 @@
+package stream
+
+import (
+	"io"
+	"net"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// notSentLow is how much of what is written waits in the kernel, unsent, at most (about):
+// when the session moves to another carrier, that much is sent twice.
+const notSentLow = 128 << 10
+
+// tune sets what a socket that carries packets has in addition. TCP_NODELAY is on anyway.
+func tune(c *net.TCPConn) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return
+	}
+	raw.Control(func(fd uintptr) {
+		// Old kernels have no such option, and do without.
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, notSentLow)
+	})
+}
+
+// A rawReader reads from a socket into the buffer of a Bearer, which it takes only when
+// there is something to read.
+type rawReader struct {
+	raw    syscall.RawConn // nil if the carrier is no plain socket
+	bearer *Bearer
+	n      int
+	err    error
+	f      func(fd uintptr) bool // made once: a closure for each call would be garbage
+}
+
+func (r *rawReader) init(raw syscall.RawConn) {
+	r.raw = raw
+	r.f = r.readFD
+}
+
+func (r *rawReader) ok() bool { return r.raw != nil }
+
+// read reads once, and returns how much.
+func (r *rawReader) read(b *Bearer) (int, error) {
+	r.bearer, r.n, r.err = b, 0, nil
+	err := r.raw.Read(r.f)
+	switch {
+	case err != nil:
+		return 0, err
+	case r.err != nil:
+		return 0, &net.OpError{Op: "read", Net: "tcp", Source: b.LocalAddr(), Addr: b.RemoteAddr(),
+			Err: os.NewSyscallError("read", r.err)}
+	case r.n == 0:
+		return 0, io.EOF
+	}
+	return r.n, nil
+}
+
+// readFD is called with the socket ready, or not known to be; false waits.
+func (r *rawReader) readFD(fd uintptr) bool {
+	b := r.bearer
+	if b.large == nil {
+		b.borrow()
+	}
+	for {
+		r.n, r.err = unix.Read(int(fd), b.buf[b.w:])
+		switch r.err {
+		case unix.EINTR:
+			continue
+		case unix.EAGAIN:
+			if b.r == b.w {
+				b.release()
+			}
+			return false
+		}
+		return true
+	}
+}
