@@ -14,6 +14,7 @@ type ackState struct {
 	immediate bool    // which should go out now
 	by        instant // or at this time
 	maxDelay  time.Duration
+	bytes     int // in frames that wait
 
 	every int     // packets that wait at most
 	count int     // came in this round trip
@@ -29,6 +30,7 @@ const (
 	maxAckEvery = 64
 	acksPerRTT  = 8
 	batchDelay  = time.Millisecond
+	ackBytes    = minStreamWindow / 4 // of frames that wait at most: an ACK costs a write
 )
 
 // adapt counts a packet, and sets every once in a round trip.
@@ -48,6 +50,31 @@ func (s *ackState) duplicate(pn packetNumber) bool {
 // packetReceived notes a packet whose chunks were all taken. An rtt of 0 is not known.
 func (s *ackState) packetReceived(now instant, pn packetNumber, eliciting, urgent bool, rtt time.Duration) {
 	inOrder := pn == s.next
+	s.note(now, pn)
+	if !eliciting {
+		return
+	}
+	s.waiting++
+	if rtt > 0 {
+		s.adapt(now, rtt)
+	}
+	s.delay(now, !inOrder || urgent || s.waiting >= max(s.every, ackEvery))
+}
+
+// frameReceived is packetReceived for one from a byte stream, where an ACK is not what
+// the peer waits for: it is to let go of what it keeps.
+func (s *ackState) frameReceived(now instant, pn packetNumber, eliciting, urgent bool, size int) {
+	s.note(now, pn)
+	if !eliciting {
+		return
+	}
+	s.waiting++
+	s.bytes += size
+	s.delay(now, urgent || s.bytes >= ackBytes)
+}
+
+// note notes that pn has come.
+func (s *ackState) note(now instant, pn packetNumber) {
 	s.received.add(pn, pn+1)
 	if pn >= s.next {
 		s.next = pn + 1
@@ -57,14 +84,11 @@ func (s *ackState) packetReceived(now instant, pn packetNumber, eliciting, urgen
 		s.floor = s.received[0].end
 		s.received.popFront(s.floor)
 	}
-	if !eliciting {
-		return
-	}
-	s.waiting++
-	if rtt > 0 {
-		s.adapt(now, rtt)
-	}
-	if !inOrder || urgent || s.waiting >= max(s.every, ackEvery) {
+}
+
+// delay sets when one more packet is acknowledged.
+func (s *ackState) delay(now instant, immediate bool) {
+	if immediate {
 		s.immediate = true
 	}
 	if s.by == 0 {
@@ -103,7 +127,7 @@ func (s *ackState) append(b []byte, now instant, room int) ([]byte, packetNumber
 	if len(b) == n {
 		return b, 0
 	}
-	s.waiting, s.immediate, s.by = 0, false, 0
+	s.waiting, s.immediate, s.by, s.bytes = 0, false, 0, 0
 	return b, s.next
 }
 

@@ -66,9 +66,10 @@ type Assoc struct {
 	life   lifeState
 	on     Carrier // that packets take
 	via    Carrier // that the packet in hand came by
-	err    error // why it has ended
+	err    error   // why it has ended
 	header [packetHeaderLen - 4]byte
 	random uint64
+	moves  *moveState // nil without Config.Moves
 
 	trailer   int     // bytes behind the chunks of a packet
 	dropOldAt instant // when Protection.DropOld is due
@@ -209,7 +210,8 @@ func New(now time.Time, c *Config) *Assoc {
 	a.now = instant(time.Second)
 	a.lastReceived, a.idleFrom, a.lastKeepAlive = a.now, a.now, a.now
 	a.patience = c.Retry.patience()
-	a.c.Early = c.Early && c.Client && c.Protection != nil
+	a.on, a.via = c.Carrier, c.Carrier
+	a.c.Early = c.Early && c.Client && c.Protection != nil && c.Carrier == Datagrams
 	a.makeHeader()
 	if c.Protection != nil {
 		a.control = new(controlState)
@@ -220,6 +222,9 @@ func New(now time.Time, c *Config) *Assoc {
 	a.mtu.init(a)
 	a.newController()
 	a.pacer.init(a.now)
+	if c.Moves || c.Carrier == ByteStream {
+		a.makeMoves()
+	}
 	a.nextSkip = 100 + packetNumber(a.rand()%100)
 	if a.c.Client {
 		a.opened = 1
@@ -285,10 +290,11 @@ func (a *Assoc) Err() error { return a.err }
 func (a *Assoc) Done() bool { return a.life == stateDone }
 
 // LargestDatagram returns the size of the datagrams that are sent at present.
-func (a *Assoc) LargestDatagram() int { return a.mtu.current }
+func (a *Assoc) LargestDatagram() int { return a.datagramMTU().current }
 
-// maxPayload is how many bytes of chunks fit into a packet.
-func (a *Assoc) maxPayload() int { return a.mtu.current - a.overhead() }
+// maxPayload is how many bytes of chunks fit into a packet. What fits no datagram is
+// repaired on the byte stream too, so that it survives a move.
+func (a *Assoc) maxPayload() int { return a.datagramMTU().current - a.overhead() }
 
 // itemAcked tells whoever sent it that an item has arrived.
 func (a *Assoc) itemAcked(t instant, p *sentPacket, it *sentItem) {
@@ -310,6 +316,10 @@ func (a *Assoc) itemAcked(t instant, p *sentPacket, it *sentItem) {
 		a.mtu.probeAcked(a, t, int(it.end))
 	case itemControl, itemDone:
 		a.controlAcked(it)
+	case itemMove:
+		if uint64(it.end) == a.moves.seq {
+			a.moves.due = false
+		}
 	}
 }
 
@@ -356,6 +366,8 @@ func (a *Assoc) itemLost(t instant, it *sentItem) {
 		a.mtu.probeLost(a, t, int(it.end))
 	case itemControl, itemDone:
 		a.controlLost(it)
+	case itemMove:
+		a.moves.due = a.moves.due || uint64(it.end) == a.moves.seq
 	}
 }
 
@@ -372,6 +384,15 @@ func (a *Assoc) Receive(now time.Time, datagram []byte) Received {
 		a.stats.PacketsDropped++
 		return Received{}
 	}
+	a.via = Datagrams
+	return a.packetIn(t, pn, chunks, isEarly(datagram), len(datagram))
+}
+
+// packetIn takes a packet that was opened, of so many bytes.
+func (a *Assoc) packetIn(t instant, pn packetNumber, chunks []byte, early bool, size int) Received {
+	if a.moves != nil {
+		a.moves.uses[a.via].received = t
+	}
 	if a.acks.duplicate(pn) || a.refused.contains(pn) {
 		a.stats.PacketsDuplicate++
 		return Received{}
@@ -382,8 +403,10 @@ func (a *Assoc) Receive(now time.Time, datagram []byte) Received {
 		return got
 	}
 	a.lastReceived, a.idleFrom = t, t
-	a.unheard = 0
-	eliciting, urgent, err := a.chunksReceived(t, chunks, isEarly(datagram))
+	if a.via == a.on {
+		a.unheard = 0
+	}
+	eliciting, urgent, err := a.chunksReceived(t, chunks, early)
 	a.creditsRaised()
 	switch {
 	case err == errNoRoom:
@@ -394,7 +417,14 @@ func (a *Assoc) Receive(now time.Time, datagram []byte) Received {
 		if eliciting {
 			a.heard++
 		}
-		a.acks.packetReceived(t, pn, eliciting, urgent, a.rtt.known())
+		if a.via == ByteStream {
+			a.acks.frameReceived(t, pn, eliciting, urgent, size)
+		} else {
+			a.acks.packetReceived(t, pn, eliciting, urgent, a.rtt.known())
+		}
+	}
+	if a.moves != nil && a.life == stateOpen {
+		a.follow(t)
 	}
 	return got
 }
@@ -490,11 +520,13 @@ func (a *Assoc) chunkReceived(t instant, c *chunk) error {
 	case chunkDataBlocked:
 		a.dataBlocked(c)
 	case chunkPathChallenge:
-		if len(a.pathResponses) < maxPathResponses { // S3
-			a.pathResponses = append(a.pathResponses, [8]byte(c.data))
+		if to := a.responses(); len(*to) < maxPathResponses { // S3
+			*to = append(*to, [8]byte(c.data))
 		}
+	case chunkMove:
+		return a.moveReceived(c)
 	case chunkPathResponse:
-		a.pathResponseReceived(c)
+		a.pathResponseReceived(t, c)
 	case chunkCrypto:
 		return a.controlReceived(c)
 	case chunkHandshakeDone:

@@ -11,6 +11,9 @@ const minChunkRoom = 16
 // next one is due after Receive, Advance at Timeout, or a call that sends.
 func (a *Assoc) AppendDatagram(now time.Time, b []byte) []byte {
 	t := a.tick(now)
+	if a.moves != nil {
+		return a.appendMoving(t, b, Datagrams)
+	}
 	if a.life != stateDone && !a.checkKeys(t) {
 		return b
 	}
@@ -23,6 +26,11 @@ func (a *Assoc) AppendDatagram(now time.Time, b []byte) []byte {
 			return a.appendClosePacket(t, b)
 		}
 	}
+	return a.appendPacket(t, b)
+}
+
+// appendPacket appends a packet for the active carrier.
+func (a *Assoc) appendPacket(t instant, b []byte) []byte {
 	a.nextSend = 0
 	waiting := a.controlDue() || !a.ready.empty()
 	data := waiting && a.mayBeSent(t)
@@ -60,7 +68,7 @@ func (a *Assoc) AppendDatagram(now time.Time, b []byte) []byte {
 		}
 		n := len(b)
 		b = a.appendData(b, t, end, p)
-		if len(b) == n && p.eliciting {
+		if len(b) == n && p.eliciting && a.on == Datagrams {
 			b = a.pad(b, start)
 		}
 	}
@@ -134,6 +142,7 @@ func (a *Assoc) maybeSkip() {
 func (a *Assoc) packetSent(t instant, p *sentPacket, size int) {
 	p.size = int32(size)
 	p.sent = t
+	p.carrier = a.on
 	a.stats.PacketsSent++
 	a.stats.BytesSent += uint64(size)
 	l := &a.loss
@@ -145,7 +154,9 @@ func (a *Assoc) packetSent(t instant, p *sentPacket, size int) {
 		a.idleFrom = max(a.idleFrom, min(t, a.lastReceived.add(a.c.IdleTimeout/2)))
 		a.owedSince = t
 	}
-	p.counted = true
+	if a.moves != nil {
+		a.moves.sent(t, a.on, a.eliciting == 0)
+	}
 	a.eliciting++
 	a.cc.packetSent(t, &p.ratePacket, size, l.inflight)
 	l.inflight += size
@@ -177,7 +188,7 @@ func (a *Assoc) appendAcks(b []byte, t instant, end int, ackOnly bool, p *sentPa
 	// A side that only receives never learns which of its ACKs have arrived, unless it
 	// asks for it now and then (RFC 9000 §13.2.4), and may not change its keys before it
 	// has learnt of one.
-	ask := len(a.acks.received) >= pruneRanges || a.c.Protection != nil && p.pn-a.loss.largestAcked > maxUnasked
+	ask := len(a.acks.received) >= pruneRanges || a.sealed() && p.pn-a.loss.largestAcked > maxUnasked
 	if ackOnly && ask && t.sub(a.lastAckPing) > a.rtt.smoothed && len(b) < end {
 		a.lastAckPing = t
 		b = append(b, byte(chunkPing))
@@ -188,7 +199,7 @@ func (a *Assoc) appendAcks(b []byte, t instant, end int, ackOnly bool, p *sentPa
 
 // controlDue reports whether a control chunk is waiting.
 func (a *Assoc) controlDue() bool {
-	return a.pingDue || a.maxDataDue || a.maxMessagesDue || a.maxStreamsDue || a.dataBlockedDue ||
+	return a.pingDue || a.moves != nil && a.moves.due || a.maxDataDue || a.maxMessagesDue || a.maxStreamsDue || a.dataBlockedDue ||
 		a.control.pending() || len(a.attention) > 0 || len(a.cancels) > 0 || len(a.pathResponses) > 0
 }
 
@@ -205,6 +216,10 @@ func (a *Assoc) appendControl(b []byte, end int, p *sentPacket) []byte {
 		}
 	}
 	fits := func() bool { return end-len(b) >= maxControlLen }
+	if m := a.moves; m != nil && m.due && fits() {
+		m.due = false
+		put(chunkMove, sentItem{kind: itemMove, end: int64(m.seq)}, m.seq, uint64(m.to))
+	}
 	if a.pingDue && fits() {
 		if a.pingAsked {
 			put(chunkPing, sentItem{kind: itemPing})
@@ -363,7 +378,10 @@ func (a *Assoc) Timeout() time.Time {
 		first(a.closeAt)
 		first(a.doneAt)
 	default:
-		first(a.acks.timeout())
+		if a.moves == nil || a.moves.attached[a.on] {
+			first(a.acks.timeout())
+		}
+		first(a.followAt())
 		first(a.lossTimeout())
 		first(a.nextSend)
 		first(a.restAt())
@@ -400,6 +418,9 @@ func (a *Assoc) Advance(now time.Time) {
 	if at := a.lossTimeout(); at != 0 && t >= at {
 		a.lossDue(t)
 	}
+	if a.moves != nil {
+		a.follow(t)
+	}
 	a.messagesDue(t)
 	a.dropOldKeys(t)
 	if d := a.c.KeepAlive; d > 0 && !a.c.Early && t >= max(a.lastReceived, a.lastKeepAlive).add(d) {
@@ -423,7 +444,7 @@ const restAfter = time.Second
 
 // restAt returns when rest has something to do, or 0.
 func (a *Assoc) restAt() instant {
-	if a.eliciting > 0 || !a.ready.empty() || a.pool.free == nil && a.loss.sent.ring == nil && a.loss.late == nil {
+	if a.eliciting > 0 || !a.ready.empty() || a.pool.free == nil && a.loss.sent.ring == nil && a.loss.late == nil && (a.moves == nil || a.moves.moved == nil) {
 		return 0
 	}
 	return a.lastReceived.add(restAfter)
@@ -437,6 +458,9 @@ func (a *Assoc) rest() {
 		s.in.busy = false
 	}
 	a.loss.late, a.loss.lateNext = nil, 0
+	if a.moves != nil {
+		a.moves.forget()
+	}
 	a.loss.acked, a.loss.lost, a.loss.ranges = nil, nil, nil
 	if c := a.control; c != nil && !c.unacked() {
 		c.out.blocks = nil

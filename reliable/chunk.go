@@ -29,6 +29,7 @@ const (
 	chunkPathChallenge chunkType = 0x1a // 8 bytes
 	chunkPathResponse  chunkType = 0x1b // 8 bytes
 	chunkClose         chunkType = 0x1c // code, length, reason
+	chunkMove          chunkType = 0x1d // sequence, carrier
 	chunkHandshakeDone chunkType = 0x1e // nothing
 	chunkMessage       chunkType = 0x20 // to 0x21: [length], body
 	chunkFragment      chunkType = 0x24 // to 0x25: message, total, offset, [length], data
@@ -61,7 +62,7 @@ var chunkNames = map[chunkType]string{
 	chunkMaxStreamData: "MAX_STREAM_DATA", chunkMaxStreams: "MAX_STREAMS", chunkMaxMessages: "MAX_MESSAGES",
 	chunkDataBlocked: "DATA_BLOCKED", chunkStreamBlocked: "STREAM_BLOCKED", chunkMsgBlocked: "MESSAGES_BLOCKED",
 	chunkPathChallenge: "PATH_CHALLENGE", chunkPathResponse: "PATH_RESPONSE", chunkClose: "CLOSE",
-	chunkCrypto: "CRYPTO", chunkHandshakeDone: "HANDSHAKE_DONE",
+	chunkCrypto: "CRYPTO", chunkHandshakeDone: "HANDSHAKE_DONE", chunkMove: "MOVE",
 	chunkMessage: "MESSAGE", chunkFragment: "FRAGMENT", chunkCancel: "CANCEL",
 }
 
@@ -78,10 +79,10 @@ func (t chunkType) String() string {
 type chunk struct {
 	typ chunkType // without the bits
 
-	id     uint64 // stream, message
+	id     uint64 // stream, message; MOVE: carrier
 	offset uint64 // of data
 	total  uint64 // FRAGMENT, CANCEL: length of the message's body; RESET_STREAM: final size
-	value  uint64 // credit; code; ACK: the delay in microseconds
+	value  uint64 // credit; code; MOVE: sequence; ACK: the delay in microseconds
 	data   []byte // data, body, reason, the 8 bytes of a path chunk; ACK: its ranges, see ackRanges
 	fin    bool   // STREAM
 
@@ -163,6 +164,8 @@ func parseChunk(b []byte, c *chunk) (int, error) {
 		r.ok = r.ok && c.offset+uint64(len(c.data)) <= framing.MaxVarint
 	case chunkMaxData, chunkMaxStreams, chunkMaxMessages, chunkDataBlocked, chunkMsgBlocked:
 		c.value = r.varint()
+	case chunkMove:
+		c.value, c.id = r.varint(), r.varint()
 	case chunkPathChallenge, chunkPathResponse:
 		c.data = r.bytes(8)
 	case chunkClose:

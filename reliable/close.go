@@ -107,6 +107,9 @@ func (a *Assoc) beginClose(t instant, code uint64, reason string, err error) {
 	a.closeDue = true
 	a.closeTries = 0
 	a.doneAt = 0
+	if a.moves != nil {
+		a.moves.closeOn = a.on
+	}
 }
 
 // end ends the association without telling the peer.
@@ -169,6 +172,9 @@ func (a *Assoc) ended(err error) {
 	a.loss.init()
 	a.loss.sent.base, a.loss.sent.next = next, next
 	a.eliciting = 0
+	if a.moves != nil {
+		a.moves.forget()
+	}
 	if a.control != nil {
 		a.control.drop()
 	}
@@ -191,6 +197,9 @@ func (a *Assoc) closeReceived(t instant, c *chunk) {
 	a.life = stateDraining
 	a.closeCode, a.closeReason = codeClosed, ""
 	a.closeDue = true
+	if a.moves != nil {
+		a.moves.closeOn = a.via
+	}
 	a.doneAt = t.add(drainPTOs * a.rtt.pto(a.c.Peer.AckDelay))
 }
 
@@ -202,6 +211,10 @@ const maxLateChallenges = 16
 func (a *Assoc) receiveClosed(t instant, chunks []byte, known bool) {
 	hasClose := false
 	c := &a.scratch
+	to := a.responses()
+	if a.moves != nil && known {
+		a.moves.closeOn = a.via // where the peer is
+	}
 	for len(chunks) > 0 {
 		n, err := parseChunk(chunks, c)
 		if err != nil {
@@ -209,9 +222,9 @@ func (a *Assoc) receiveClosed(t instant, chunks []byte, known bool) {
 		}
 		chunks = chunks[n:]
 		hasClose = hasClose || c.typ == chunkClose
-		if c.typ == chunkPathChallenge && known && a.lateChallenges < maxLateChallenges && len(a.pathResponses) < maxPathResponses {
+		if c.typ == chunkPathChallenge && known && a.lateChallenges < maxLateChallenges && len(*to) < maxPathResponses {
 			a.lateChallenges++ // without the answer, CLOSE from here may be nobody's
-			a.pathResponses = append(a.pathResponses, [8]byte(c.data))
+			*to = append(*to, [8]byte(c.data))
 			a.closeDue = a.closeDue || a.life == stateClosing
 		}
 	}
@@ -248,6 +261,12 @@ func (a *Assoc) appendClosePacket(t instant, b []byte) []byte {
 	b = a.seal(b, start, pn)
 	a.stats.PacketsSent++
 	a.stats.BytesSent += uint64(len(b) - start)
+	a.closeTried(t)
+	return b
+}
+
+// closeTried sets when CLOSE is said again.
+func (a *Assoc) closeTried(t instant) {
 	if a.life == stateClosing && t >= a.closeAt {
 		pto := a.rtt.pto(a.c.Peer.AckDelay)
 		if !a.c.Client && a.acks.next == 0 {
@@ -261,13 +280,17 @@ func (a *Assoc) appendClosePacket(t instant, b []byte) []byte {
 			a.doneAt = t.add(pto)
 		}
 	}
-	return b
 }
 
 // advanceClosed is Advance after the end.
 func (a *Assoc) advanceClosed(t instant) {
 	if a.closeAt != 0 && t >= a.closeAt {
 		a.closeDue = true
+		a.closeElsewhere()
+	}
+	if _, ok := a.closeCarrier(); !ok && a.closeDue { // there is no way to say it
+		a.closeDue = false
+		a.closeTried(t)
 	}
 	if a.doneAt != 0 && t >= a.doneAt {
 		a.life = stateDone

@@ -61,7 +61,7 @@ func (a *Assoc) raise(limits Limits) {
 // nothing for congestion control.
 func (a *Assoc) startOver(t instant, limits Limits) {
 	messages := a.unsettled()
-	a.dropInFlight(t)
+	a.dropInFlight(t, nil)
 	a.loss.lossTime, a.loss.ptoCount, a.loss.probes = 0, 0, 0
 	a.c.Peer = limits
 	a.ready, a.blocked, a.blockedMessages, a.openShort = sendQueue{}, sendQueue{}, 0, false

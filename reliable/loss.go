@@ -87,18 +87,28 @@ func (a *Assoc) ackReceived(t instant, c *chunk) error {
 		return protocolError("ACK for a packet number that was left out")
 	}
 	a.checkLate(t)
+	if a.moves != nil && len(a.moves.moved) > 0 {
+		a.movedAcked(t)
+	}
 	if newest == nil {
 		return nil
 	}
-	if a.c.Protection != nil {
+	if a.c.Protection != nil && newest.carrier == Datagrams {
 		a.c.Protection.Acked(uint64(newest.pn))
 	}
-	if newest.pn == largest && elicited {
+	if newest.pn == largest && elicited && newest.carrier == a.via {
 		a.rtt.sample(t.sub(newest.sent), delay)
 		s.rtt = a.rtt.latest
 	}
 	l.largestAcked = max(l.largestAcked, largest)
-	a.detectLost(t, s)
+	if a.on == Datagrams {
+		a.detectLost(t, s)
+	} else {
+		a.overtaken(t, newest.pn, s)
+	}
+	if a.moves != nil {
+		a.moves.progress = t
+	}
 	l.ptoCount = 0
 	l.probes = 0
 	if t.sub(l.reorderedA) > reorderMemory*a.rtt.smoothed && (l.threshold > packetThreshold || l.eighths > 1) {
@@ -137,14 +147,15 @@ func (a *Assoc) finish(t instant, s *ackSample) {
 // settle takes a packet that was acknowledged out of the books.
 func (a *Assoc) settle(t instant, p *sentPacket, s *ackSample) {
 	l := &a.loss
-	if p.counted {
+	if p.eliciting {
 		l.inflight -= int(p.size)
 		l.acked = append(l.acked, ackedPacket{p.ratePacket, int(p.size)})
 		s.ackedLen += int(p.size)
 		a.mtu.acked(t, int(p.size))
-	}
-	if p.eliciting {
 		a.eliciting--
+		if a.moves != nil {
+			a.moves.acked(t, p.carrier, int(p.size), &a.rtt)
+		}
 	}
 	a.itemsAcked(t, p)
 }
@@ -201,15 +212,16 @@ func (a *Assoc) detectLost(t instant, s *ackSample) {
 // packetLost takes a lost packet out of the books and has its content sent again.
 func (a *Assoc) packetLost(t instant, p *sentPacket, s *ackSample) {
 	l := &a.loss
-	if p.counted {
+	if p.eliciting {
 		l.inflight -= int(p.size)
 		l.lost = append(l.lost, ackedPacket{p.ratePacket, int(p.size)})
 		s.lostLen += int(p.size)
 		a.stats.PacketsLost++
 		a.mtu.lost(a, t, int(p.size))
-	}
-	if p.eliciting {
 		a.eliciting--
+		if a.moves != nil {
+			a.moves.uses[p.carrier].lost++
+		}
 	}
 	a.requeue(t, p)
 	if len(l.late) < lateMemory {
@@ -273,7 +285,7 @@ func (a *Assoc) checkLate(t instant) {
 			l.threshold = min(max(l.threshold, l.largestAcked-p.pn+1), maxPacketThreshold)
 			l.eighths = min(l.eighths+1, maxReorderEighths)
 			a.itemsAcked(t, p)
-			if p.counted {
+			if p.eliciting {
 				a.cc.spurious(t, int(p.size))
 			}
 			*p = sentPacket{more: p.more[:0]}
@@ -291,7 +303,11 @@ func (a *Assoc) lossTimeout() instant {
 	if l.sent.head < 0 || l.lastEliciting == 0 || a.eliciting == 0 || a.c.Early { // RFC 9002 §6.2.1
 		return 0
 	}
-	return l.lastEliciting.add(a.ptoPeriod())
+	from := l.lastEliciting
+	if a.on == ByteStream { // what is acknowledged says that the rest is on its way
+		from = max(from, a.moves.progress)
+	}
+	return from.add(a.ptoPeriod())
 }
 
 // ptoPeriod is the probe timeout with its backoff.
@@ -316,8 +332,14 @@ func (a *Assoc) lossDue(t instant) {
 	}
 	l.ptoCount++
 	a.unheard++
-	l.probes = probesPerPTO
 	a.stats.ProbeTimeouts++
+	a.pingDue = true    // what the probe is without content of its own
+	l.lastEliciting = t // the period begins anew even if nothing can be sent
+	if a.on == ByteStream {
+		l.probes = 1
+		return // it repeats by itself
+	}
+	l.probes = probesPerPTO
 	a.mtu.timeout(a, t)
 	// What was sent first and what was sent last goes out again: the first holds up
 	// the peer's application, the last is what is lost at a tail (R7).
@@ -330,7 +352,4 @@ func (a *Assoc) lossDue(t instant) {
 	if l.ptoCount == persistentPTOs {
 		a.cc.persistentCongestion(t)
 	}
-	// Without content of its own the probe is a PING.
-	a.pingDue = true
-	l.lastEliciting = t // the period begins anew even if nothing can be sent
 }

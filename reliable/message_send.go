@@ -264,7 +264,7 @@ func (a *Assoc) appendMessage(b []byte, t instant, room int, m *Outgoing, p *sen
 	p.add(sentItem{kind: itemMessage, msg: m, start: start, end: end})
 	if again {
 		m.lost.remove(start, end)
-		a.stats.BytesRetransmitted += uint64(n)
+		a.sentAgain(n)
 	} else {
 		m.next = end
 	}
@@ -549,6 +549,11 @@ func (a *Assoc) messageDue(t instant, m *Outgoing) {
 // some of it out although the window may be full of what was lost.
 func (a *Assoc) retry(m *Outgoing) {
 	a.stats.MessageRetries++
+	if a.on == ByteStream { // which repeats by itself
+		a.pingDue = true
+		a.loss.probes = max(a.loss.probes, 1)
+		return
+	}
 	m.lost.add(0, m.next)
 	for _, r := range m.acked {
 		m.lost.remove(r.start, r.end)

@@ -96,6 +96,9 @@ func (m *mtuState) probeAcked(a *Assoc, t instant, size int) {
 		m.probing, m.tries = 0, 0
 	}
 	if size > m.current && (m.failed == 0 || size < m.failed) {
+		if a.moves != nil {
+			a.moves.largeLost = false
+		}
 		m.set(a, size)
 		m.full = mtuFullPackets // go on at once
 	}
@@ -157,6 +160,12 @@ func (m *mtuState) bigInFlight(a *Assoc) bool {
 // blackHole goes back to the size that every path carries. The search begins anew
 // soon: it may have been something else.
 func (m *mtuState) blackHole(a *Assoc, t instant) {
+	if a.on == ByteStream {
+		return
+	}
+	if a.moves != nil {
+		a.moves.largeLost = true
+	}
 	m.failed = m.current
 	m.probing, m.tries = 0, 0
 	m.raiseAt = t.add(m.raise)
@@ -169,7 +178,7 @@ func (m *mtuState) blackHole(a *Assoc, t instant) {
 // (EMSGSIZE).
 func (a *Assoc) DatagramTooLarge(now time.Time, size int) {
 	t := a.tick(now)
-	m := &a.mtu
+	m := a.datagramMTU()
 	if size > m.current {
 		m.probing = 0
 		m.fail(t, size)
@@ -177,6 +186,13 @@ func (a *Assoc) DatagramTooLarge(now time.Time, size int) {
 	}
 	if size > BaseMTU {
 		m.fail(t, size)
-		m.set(a, BaseMTU)
+		if m == &a.mtu {
+			m.set(a, BaseMTU)
+			return
+		}
+		m.current, m.full, m.bigLost = BaseMTU, 0, 0
+		if cc := a.moves.uses[Datagrams].cc; cc != nil {
+			cc.mtuChanged(BaseMTU)
+		}
 	}
 }

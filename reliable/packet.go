@@ -39,14 +39,15 @@ func (a *Assoc) appendHeader(b []byte, pn packetNumber) []byte {
 func (a *Assoc) makeHeader() {
 	typ, key, id := framing.TypeData, framing.KeyPacket[0], a.c.PeerID
 	var flags framing.Flags
+	a.trailer = 0
 	switch {
-	case a.c.Protection != nil:
+	case a.sealed():
 		flags = framing.FlagSealed
 		a.trailer = a.c.Protection.Overhead()
 		if a.c.Early { // PROTOCOL §8.9
 			typ, key, id = framing.TypeHello, framing.KeySourceID[0], a.c.LocalID
 		}
-	case a.c.Checksum:
+	case a.checked():
 		flags = framing.FlagCRC
 		a.trailer = framing.TrailerLen
 	}
@@ -59,16 +60,20 @@ func (a *Assoc) makeHeader() {
 // Protection does.
 func (a *Assoc) seal(b []byte, start int, pn packetNumber) []byte {
 	p := b[start:]
-	if a.c.Protection != nil {
+	if a.sealed() {
 		binary.BigEndian.PutUint32(p[7:], uint32(len(p)-packetHeaderLen+a.trailer))
 		return a.c.Protection.Seal(b, start, uint64(pn))
 	}
 	binary.BigEndian.PutUint32(p[7:], uint32(len(p)-packetHeaderLen))
-	if a.c.Checksum {
+	if a.checked() {
 		b = framing.AppendTrailer(b, framing.Checksum(0, p))
 	}
 	return b
 }
+
+// checked reports whether packets without a seal end in a CRC: inside TLS, which
+// Protection stands for, they do not.
+func (a *Assoc) checked() bool { return a.c.Checksum && a.c.Protection == nil }
 
 // open checks a packet, and returns its number and chunks, which are a view. A sealed
 // packet is opened in place.
@@ -76,8 +81,13 @@ func (a *Assoc) open(p []byte) (pn packetNumber, chunks []byte, ok bool) {
 	if a.c.Protection != nil {
 		return a.openSealed(p)
 	}
+	return a.openPlain(p)
+}
+
+// openPlain is open without Protection.
+func (a *Assoc) openPlain(p []byte) (pn packetNumber, chunks []byte, ok bool) {
 	end := len(p)
-	if end < a.overhead() || !a.ours(p) {
+	if end < packetHeaderLen || !a.ours(p) {
 		return 0, nil, false
 	}
 	if framing.Flags(p[4]).Has(framing.FlagCRC) {
@@ -85,7 +95,7 @@ func (a *Assoc) open(p []byte) (pn packetNumber, chunks []byte, ok bool) {
 		if end < packetHeaderLen || framing.Checksum(0, p[:end]) != binary.BigEndian.Uint32(p[end:]) {
 			return 0, nil, false
 		}
-	} else if a.c.Checksum {
+	} else if a.checked() {
 		return 0, nil, false
 	}
 	if binary.BigEndian.Uint32(p[7:]) != uint32(end-packetHeaderLen) {

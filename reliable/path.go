@@ -25,6 +25,7 @@ func (a *Assoc) ReceiveElsewhere(now time.Time, datagram []byte) Received {
 		return a.Receive(now, datagram)
 	}
 	t := a.tick(now)
+	a.via = Datagrams
 	pn, chunks, ok := a.open(datagram)
 	if !ok || a.acks.duplicate(pn) || a.refused.contains(pn) {
 		return Received{}
@@ -86,10 +87,21 @@ func (c *challenged) take(data [8]byte) bool {
 // association has ended, b is returned as it is. EventPathResponse is the answer.
 func (a *Assoc) AppendChallenge(now time.Time, b []byte, data [8]byte, size int) []byte {
 	t := a.tick(now)
-	if a.life != stateOpen || a.c.Early || size < a.overhead()+1+len(data) {
+	if a.life != stateOpen || a.c.Early {
+		return b
+	}
+	was := a.on
+	if a.moves != nil {
+		a.turn(Datagrams)
+		defer a.turn(was)
+	}
+	if size < a.overhead()+1+len(data) {
 		return b
 	}
 	a.challenges.add(data)
+	if a.moves != nil {
+		a.moves.asked(t, data)
+	}
 	return a.appendPathPacket(t, b, chunkPathChallenge, [][8]byte{data}, min(size, a.mtu.current))
 }
 
@@ -103,10 +115,22 @@ func (a *Assoc) appendPathResponses(t instant, b []byte) []byte {
 	return b
 }
 
+// responses are those that go where the packet in hand came from.
+func (a *Assoc) responses() *[][8]byte {
+	if a.via != a.on {
+		return &a.moves.elsewhere
+	}
+	return &a.pathResponses
+}
+
 // pathResponseReceived takes a PATH_RESPONSE.
-func (a *Assoc) pathResponseReceived(c *chunk) {
-	if data := [8]byte(c.data); a.challenges.take(data) {
-		a.event(Event{Kind: EventPathResponse, Data: data})
+func (a *Assoc) pathResponseReceived(t instant, c *chunk) {
+	asked := &a.challenges
+	if a.via == ByteStream {
+		asked = &a.moves.challenges
+	}
+	if data := [8]byte(c.data); asked.take(data) {
+		a.event(Event{Kind: EventPathResponse, Data: data, Carrier: a.via, RTT: a.answered(t, data)})
 	}
 }
 
@@ -119,7 +143,11 @@ func (a *Assoc) PathChanged(now time.Time, rtt time.Duration, sameHost bool) {
 	if a.life != stateOpen {
 		return
 	}
-	a.dropInFlight(t)
+	if a.on == ByteStream {
+		a.datagramsElsewhere(rtt, sameHost)
+		return
+	}
+	a.dropInFlight(t, nil)
 	l := &a.loss
 	l.ptoCount, l.probes, l.lossTime = 0, 0, 0
 	l.late, l.lateNext = nil, 0
@@ -138,20 +166,22 @@ func (a *Assoc) PathChanged(now time.Time, rtt time.Duration, sameHost bool) {
 }
 
 // dropInFlight has everything that is in flight sent again.
-func (a *Assoc) dropInFlight(t instant) {
+// What moves drop is remembered by them: it may have arrived.
+func (a *Assoc) dropInFlight(t instant, m *moveState) {
 	l := &a.loss
 	a.mtu.probing = 0 // of a probe it says nothing about the size
 	for l.sent.head >= 0 {
 		p := l.sent.at(l.sent.head)
 		l.sent.unlink(-1, p)
-		if p.counted {
+		if p.eliciting {
 			l.inflight -= int(p.size)
 			a.stats.PacketsLost++
-		}
-		if p.eliciting {
 			a.eliciting--
 		}
 		a.requeue(t, p)
+		if m != nil {
+			m.keep(t, p)
+		}
 	}
 	l.sent.trim()
 }

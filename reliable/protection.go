@@ -47,7 +47,7 @@ const dropOldPTOs = 3
 
 // openSealed is open with Protection.
 func (a *Assoc) openSealed(p []byte) (pn packetNumber, chunks []byte, ok bool) {
-	if a.c.Early || len(p) < a.overhead() || !a.oursSealed(p) ||
+	if a.c.Early || len(p) < packetHeaderLen+a.c.Protection.Overhead() || !a.oursSealed(p) ||
 		uint64(binary.BigEndian.Uint32(p[7:])) != uint64(len(p)-packetHeaderLen) {
 		return 0, nil, false
 	}
@@ -78,7 +78,7 @@ func isEarly(p []byte) bool { return framing.Type(p[3]) == framing.TypeHello }
 // inEarly reports whether a chunk may be in a 0-RTT packet. PROTOCOL §8.9.
 func (t chunkType) inEarly() bool {
 	switch t {
-	case chunkAck, chunkHandshakeDone, chunkPathChallenge, chunkPathResponse:
+	case chunkAck, chunkHandshakeDone, chunkPathChallenge, chunkPathResponse, chunkMove:
 		return false
 	}
 	return true
@@ -99,7 +99,7 @@ func (a *Assoc) keysOpened(t instant, ok bool) {
 // checkKeys ends an association whose keys are used up, without a word: nothing can be
 // sealed any more. It reports whether it goes on.
 func (a *Assoc) checkKeys(t instant) bool {
-	if a.c.Protection == nil || a.c.Protection.Err() == nil {
+	if a.c.Protection == nil || a.on == ByteStream || a.c.Protection.Err() == nil {
 		return true
 	}
 	a.end(t, ErrKeysUsedUp)

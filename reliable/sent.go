@@ -21,6 +21,7 @@ const (
 	itemProbe                           // path MTU probe: end is the size
 	itemControl                         // bytes of the control stream
 	itemDone                            // HANDSHAKE_DONE
+	itemMove                            // MOVE: end is its sequence
 )
 
 // A sentItem is one thing in a packet.
@@ -52,8 +53,8 @@ type sentPacket struct {
 	next      packetNumber // the next one in flight, or -1
 	size      int32
 	state     packetState
-	eliciting bool // the peer acknowledges it
-	counted   bool // in bytes in flight
+	eliciting bool // the peer acknowledges it; in bytes in flight
+	carrier   Carrier
 	nitems    uint8
 	items     [inlineItems]sentItem
 	more      []sentItem

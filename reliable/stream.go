@@ -154,7 +154,11 @@ func (a *Assoc) sendLimit() int {
 	if a.c.SendBuffer > 0 {
 		return a.c.SendBuffer
 	}
-	return min(max(minSendBuffer, sendWindows*a.cc.window()), maxSendBuffer)
+	windows := sendWindows
+	if a.on == ByteStream {
+		windows = 2 // nothing is lost
+	}
+	return min(max(minSendBuffer, windows*a.cc.window()), maxSendBuffer)
 }
 
 // Write takes what there is room for of p, and returns how much that is. If it is
@@ -304,7 +308,7 @@ func (a *Assoc) appendStream(b []byte, room int, s *stream, p *sentPacket) ([]by
 	p.add(sentItem{kind: itemStream, stream: s, start: start, end: end, fin: fin})
 	if again {
 		s.lost.remove(start, end)
-		a.stats.BytesRetransmitted += uint64(n)
+		a.sentAgain(n)
 	} else {
 		s.next = end
 		a.dataSent += int64(n)

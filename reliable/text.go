@@ -84,6 +84,14 @@ func (c *chunk) appendText(b []byte, n int) []byte {
 		data()
 	case chunkMaxData, chunkMaxStreams, chunkMaxMessages, chunkDataBlocked, chunkMsgBlocked:
 		num("credit", c.value)
+	case chunkMove:
+		num("sequence", c.value)
+		b = append(b, " carrier="...)
+		if c.id < uint64(carriers) {
+			b = append(b, Carrier(c.id).String()...)
+		} else {
+			b = strconv.AppendUint(b, c.id, 10)
+		}
 	case chunkClose:
 		num("code", c.value)
 		data()
