@@ -63,6 +63,7 @@ var chunkCases = []chunkCase{
 	{"crypto without data", "06 00 00", chunk{typ: chunkCrypto, data: []byte{}}, appendValues(nil, chunkCrypto, 0, 0)},
 	{"crypto to the last byte there can be", "06 ff ff ff ff ff ff ff fe 01 68",
 		chunk{typ: chunkCrypto, offset: maxVar - 1, data: []byte("h")}, append(appendValues(nil, chunkCrypto, maxVar-1, 1), 'h')},
+	{"move", "1d 05 01", chunk{typ: chunkMove, value: 5, id: 1}, appendValues(nil, chunkMove, 5, 1)},
 	{"handshake done", "1e", chunk{typ: chunkHandshakeDone}, appendValues(nil, chunkHandshakeDone)},
 
 	{"stream to the end", "08 00 68 69", chunk{typ: chunkStream, data: []byte("hi")}, streamChunk(0, 0, "hi", false, true)},
@@ -358,6 +359,8 @@ func encode(c *chunk) []byte {
 		return appendCancel(nil, c.id, c.total, c.ordered, c.channel, c.sequence)
 	case chunkCrypto:
 		return append(appendValues(nil, c.typ, c.offset, uint64(len(c.data))), c.data...)
+	case chunkMove:
+		return appendValues(nil, c.typ, c.value, c.id)
 	case chunkPing, chunkHandshakeDone:
 		return appendValues(nil, c.typ)
 	}

@@ -46,6 +46,9 @@ type modelMessage struct {
 	cancel  bool
 }
 
+// rigCarrier is how the configurations of models differ that have two carriers.
+var rigCarrier func(*Config)
+
 type model struct {
 	t    *testing.T
 	seed uint64
@@ -57,6 +60,7 @@ type model struct {
 	updates [2]int // of keys, by end
 	done    int    // how often EventHandshakeDone came
 	early   func() // ends 0-RTT
+	mover   *mover // nil with one carrier
 }
 
 func (m *model) fatalf(format string, args ...any) {
@@ -87,6 +91,7 @@ func newModel(t *testing.T, seed uint64) *model {
 		w.rate, w.queue = float64(pick(1, 10, 100))*mbit, pick(5000, 50000, 1<<20)
 	}
 	small := rng.IntN(3) == 0
+	carrier := rigCarrier
 	s := newRig(t, seed, w, func(c *Config) {
 		c.KeepAlive = time.Second
 		c.Retry.MaxRetries = 30
@@ -103,6 +108,9 @@ func newModel(t *testing.T, seed uint64) *model {
 			c.Controller = CUBIC
 		}
 		c.Checksum = true
+		if carrier != nil {
+			carrier(c)
+		}
 	})
 	m := &model{t: t, seed: seed, s: s, rng: rng, ops: 60}
 	for i := range m.dirs {
@@ -355,7 +363,15 @@ func (m *model) run() {
 		for range m.rng.IntN(4) {
 			m.act()
 		}
-		m.s.run(time.Duration(m.rng.IntN(100))*time.Millisecond, func() bool { return m.rng.IntN(20) == 0 })
+		m.s.run(time.Duration(m.rng.IntN(100))*time.Millisecond, func() bool {
+			if m.mover != nil {
+				m.mover.tick()
+				if m.rng.IntN(3) == 0 {
+					m.mover.act()
+				}
+			}
+			return m.rng.IntN(20) == 0
+		})
 		for end := range 2 {
 			if m.rng.IntN(3) > 0 {
 				m.receive(end)
@@ -365,6 +381,9 @@ func (m *model) run() {
 	for i := range m.s.links {
 		m.s.links[i].down = false
 		m.s.links[i].loss = min(m.s.links[i].loss, 0.1)
+	}
+	if m.mover != nil {
+		m.mover.end()
 	}
 	for end, d := range m.dirs {
 		d.closed = true

@@ -33,6 +33,7 @@ type wirePacket struct {
 	seq int
 	to  int
 	b   []byte
+	gen int // of the byte stream; 0 is a datagram
 }
 
 type wireHeap []wirePacket
@@ -63,6 +64,86 @@ type rig struct {
 	seq     int
 	onEvent func(end int, e Event)
 	steps   int
+	pipe    *pipe // the byte stream, nil if there is none
+}
+
+// A pipe is a byte stream, both ways.
+type pipe struct {
+	gen   int // of the connection
+	delay time.Duration
+	rate  float64
+	room  int // bytes on their way at most; 0 is no limit
+	stall [2]bool
+	busy  [2]int // bytes on their way, by sending end
+	last  [2]time.Time
+	held  [2][]wirePacket // while it stalls
+	sent  [2]int
+	see   func(from int, b []byte)
+}
+
+// sendFrame puts a frame on the way from an end.
+func (s *rig) sendFrame(from int, b []byte) {
+	p := s.pipe
+	p.sent[from]++
+	if len(b) > MaxFrame {
+		s.t.Fatalf("frame of %d bytes", len(b))
+	}
+	if p.see != nil {
+		p.see(from, b)
+	}
+	at := s.now
+	if at.Before(p.last[from]) {
+		at = p.last[from]
+	}
+	if p.rate > 0 {
+		at = at.Add(time.Duration(float64(len(b)) / p.rate * 1e9))
+	}
+	p.last[from] = at
+	p.busy[from] += len(b)
+	s.seq++
+	x := wirePacket{at.Add(p.delay), s.seq, 1 - from, append([]byte(nil), b...), p.gen}
+	if p.stall[from] {
+		p.held[from] = append(p.held[from], x)
+		return
+	}
+	heap.Push(&s.way, x)
+}
+
+// flow ends the stall of what an end sends.
+func (s *rig) flow(from int) {
+	p := s.pipe
+	p.stall[from] = false
+	for _, x := range p.held[from] {
+		if x.at.Before(s.now) {
+			x.at = s.now
+		}
+		heap.Push(&s.way, x)
+	}
+	p.held[from] = nil
+}
+
+// cut breaks the byte stream: what is on its way is lost.
+func (s *rig) cut() {
+	p := s.pipe
+	p.gen++
+	p.busy, p.last, p.held, p.stall = [2]int{}, [2]time.Time{}, [2][]wirePacket{}, [2]bool{}
+}
+
+// arrived gives an end what has come.
+func (s *rig) arrived(x wirePacket) {
+	a := s.ends[x.to]
+	if x.gen == 0 {
+		s.links[1-x.to].delivered += int64(len(x.b))
+		a.Receive(s.now, x.b)
+		return
+	}
+	if x.gen != s.pipe.gen {
+		return
+	}
+	s.pipe.busy[1-x.to] -= len(x.b)
+	if got := a.ReceiveFrame(s.now, x.b); !got.Opened {
+		s.t.Fatalf("frame % x not opened", x.b[:min(len(x.b), 40)])
+	}
 }
 
 func rigConfig() (c, s Config) {
@@ -132,7 +213,7 @@ func (s *rig) send(from int, b []byte) {
 			c[s.rng.IntN(len(c))] ^= 1 << s.rng.IntN(8)
 		}
 		s.seq++
-		heap.Push(&s.way, wirePacket{at.Add(d), s.seq, 1 - from, c})
+		heap.Push(&s.way, wirePacket{at.Add(d), s.seq, 1 - from, c, 0})
 	}
 }
 
@@ -152,6 +233,13 @@ func (s *rig) flush(end int) {
 			s.t.Fatal("an end sends without end")
 		}
 	}
+	for p := s.pipe; p != nil && (p.room == 0 || p.busy[end] < p.room); {
+		b := a.AppendFrame(s.now, nil)
+		if len(b) == 0 {
+			break
+		}
+		s.sendFrame(end, b)
+	}
 	for e := a.NextEvent(); e.Kind != EventNone; e = a.NextEvent() {
 		if s.onEvent != nil {
 			s.onEvent(end, e)
@@ -167,8 +255,12 @@ func (s *rig) step(limit time.Time) bool {
 	if len(s.way) > 0 && s.way[0].at.Before(next) {
 		next = s.way[0].at
 	}
-	for _, a := range s.ends {
-		if at := a.Timeout(); !at.IsZero() && at.Before(next) {
+	for end, a := range s.ends {
+		at := a.Timeout()
+		if p := s.pipe; p != nil && p.room > 0 && p.busy[end] >= p.room && !at.IsZero() && !at.After(s.now) {
+			at = s.now.Add(time.Millisecond) // what is due has to wait
+		}
+		if !at.IsZero() && at.Before(next) {
 			next = at
 		}
 	}
@@ -183,8 +275,7 @@ func (s *rig) step(limit time.Time) bool {
 	}
 	for len(s.way) > 0 && !s.way[0].at.After(s.now) {
 		p := heap.Pop(&s.way).(wirePacket)
-		s.links[1-p.to].delivered += int64(len(p.b))
-		s.ends[p.to].Receive(s.now, p.b)
+		s.arrived(p)
 	}
 	for _, a := range s.ends {
 		if at := a.Timeout(); !at.IsZero() && !at.After(s.now) {

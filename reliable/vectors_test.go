@@ -88,6 +88,8 @@ func chunkToJSON(c *chunk) chunkJSON {
 		j.Data["data"] = c.data
 	case chunkPathChallenge, chunkPathResponse:
 		j.Data["data"] = c.data
+	case chunkMove:
+		set("sequence", c.value, "carrier", c.id)
 	case chunkClose:
 		set("code", c.value)
 		j.Data["text"] = c.data
@@ -252,7 +254,7 @@ func makePayloads(t *testing.T) (ps []payload) {
 		}
 		add(chunkCases[i].name+", cut off", b[:len(b)-1], "error")
 	}
-	for _, b := range []byte{0x03, 0x07, 0x17, 0x18, 0x19, 0x1d, 0x1f, 0x22, 0x23, 0x26, 0x27, 0x2a, 0x3f, 0x40, 0x80, 0xff} {
+	for _, b := range []byte{0x03, 0x07, 0x17, 0x18, 0x19, 0x1f, 0x22, 0x23, 0x26, 0x27, 0x2a, 0x3f, 0x40, 0x80, 0xff} {
 		add(fmt.Sprintf("type %02x", b), append([]byte{b}, make([]byte, 16)...), "error")
 	}
 	add("nothing", nil, "error")
