@@ -142,9 +142,12 @@ type Config struct {
 	// with the crate.
 	Legacy bool
 
+	// Auto holds the options of "auto".
+	Auto AutoConfig
+
 	// Checksum and Compression say what this side asks for; see the types. The
 	// checksum is on if either side asks for it, compression if both do. On
-	// datagrams there is no compression.
+	// datagrams there is no compression, nor for clients of "auto".
 	Checksum    Checksum
 	Compression Compression
 

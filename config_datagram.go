@@ -23,7 +23,11 @@ const (
 	dialing   endpointRole = iota // one peer
 	listening                     // byte streams that peers begin
 	meeting                       // messages and streams that either side begins
+	serving                       // messages and streams that peers begin
 )
+
+// accepts reports whether r is for nothing but what peers begin.
+func (r endpointRole) accepts() bool { return r == listening || r == serving }
 
 // never is a timeout that does not come.
 const never = 10 * 365 * 24 * time.Hour
@@ -37,7 +41,7 @@ func (c *Config) endpoint(role endpointRole, serverName string) (*endpoint.Confi
 	if c.TLS != nil && c.Legacy {
 		return nil, errLegacyTLS
 	}
-	if err := c.check(role != listening); err != nil {
+	if err := c.check(!role.accepts()); err != nil {
 		return nil, err
 	}
 	ec := &endpoint.Config{
@@ -63,7 +67,7 @@ func (c *Config) endpoint(role endpointRole, serverName string) (*endpoint.Confi
 		HandshakeRate:    c.HandshakeRate,
 		EarlyData:        c.EarlyData,
 		ResetKey:         c.StatelessResetKey,
-		RefuseMessages:   role != meeting,
+		RefuseMessages:   role != meeting && role != serving,
 		ReliableMessages: c.Reliable,
 		NoFragments:      c.NoFragmentation,
 		ReceiveWindow:    int64(max(c.ReceiveWindow, 0)),

@@ -161,10 +161,12 @@ func (c *Conn) CloseWithError(code ErrorCode, reason string) error {
 	return c.opError("close", c.s.CloseWithError(code, reason))
 }
 
-// LocalAddr returns the local address of the carrier. It is valid after Close.
+// LocalAddr returns the local address of the carrier, on "auto" of the one that the
+// connection began on. It does not change, and is valid after Close.
 func (c *Conn) LocalAddr() net.Addr { return c.laddr }
 
-// RemoteAddr returns the peer's address on the carrier. It is valid after Close.
+// RemoteAddr returns the peer's address on that carrier. It does not change, and is valid
+// after Close.
 func (c *Conn) RemoteAddr() net.Addr { return c.raddr }
 
 // SetDeadline sets both deadlines; see [net.Conn].
@@ -242,8 +244,8 @@ type ConnectionState struct {
 	// HandshakeComplete says that the fields below Carrier are valid.
 	HandshakeComplete bool
 
-	Network string // that of Dial or Listen: "tcp", "unix", "udp", "rudp", ...
-	Carrier string // what moves the frames: "tcp", "unix", "tcp+tls", "udp", ...
+	Network string // that of Dial or Listen: "tcp", "unix", "udp", "rudp", "auto", ...
+	Carrier string // what moves the frames, on "auto" now: "tcp", "unix", "tcp+tls", "udp", ...
 
 	Legacy         bool     // the peer negotiated nothing: the crate
 	SessionID      [16]byte // the same at both ends
@@ -265,6 +267,9 @@ type ConnectionState struct {
 // ConnectionState returns what is known about the connection.
 func (c *Conn) ConnectionState() ConnectionState {
 	cs := ConnectionState{Network: c.network, Carrier: c.laddr.Network()}
+	if m := c.mover(); m != nil {
+		cs.Carrier = m.Carrier().String()
+	}
 	r, ok := c.s.Result()
 	if !ok {
 		return cs
@@ -290,7 +295,7 @@ func (c *Conn) ConnectionState() ConnectionState {
 }
 
 // Stats counts what a connection did. The fields from PacketsSent on are zero on
-// streams ("tcp", "unix").
+// streams ("tcp", "unix"); on "auto", packets are those on both carriers.
 type Stats struct {
 	BytesSent, BytesReceived       uint64 // of the byte stream and of message payloads
 	WireSent, WireReceived         uint64 // whole frames, before TLS
@@ -314,7 +319,7 @@ type Stats struct {
 	Controller       string        // name and state of the congestion controller
 
 	Moves       uint64 // between carriers, on "auto"
-	RecentMoves []Move // the last 16 of them, oldest first
+	RecentMoves []Move // the last 16 of them, oldest first, with what they have cost so far
 }
 
 // A Move is a change of the carrier that a connection of "auto" sends on: From and To are

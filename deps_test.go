@@ -16,9 +16,9 @@ const module = "github.com/vstp-go/vstp"
 
 // allowedImports says, for each package of the library, which packages outside of
 // the standard library its code (not its tests) may import. Imports run one way:
-// root, internal/stream and internal/endpoint, then carrier, handshake and tlsvstp, then framing.
+// root, internal/endpoint, internal/stream, then carrier, handshake and tlsvstp, then framing.
 var allowedImports = map[string][]string{
-	".":                  {"framing", "internal/endpoint", "internal/handshake", "internal/session", "internal/stream", "internal/udpio", "reliable", "tlsvstp"},
+	".":                  {"framing", "internal/auto", "internal/endpoint", "internal/handshake", "internal/session", "internal/stream", "internal/udpio", "reliable", "tlsvstp"},
 	"internal/session":   {"framing"},
 	"internal/stream":    {"framing", "internal/handshake", "internal/session", "internal/carrier", "tlsvstp", "github.com/klauspost/compress/zstd"},
 	"internal/carrier":   {"golang.org/x/sys/unix"},
@@ -29,7 +29,7 @@ var allowedImports = map[string][]string{
 	"internal/auto":      {"reliable"},
 	"internal/memconn":   {},
 	"internal/simnet":    {"github.com/pion/transport/v3", "github.com/pion/transport/v3/vnet", "github.com/pion/logging"},
-	"internal/endpoint":  {"framing", "reliable", "internal/crate", "internal/handshake", "internal/sealed", "internal/session", "internal/udpio", "tlsvstp"},
+	"internal/endpoint":  {"framing", "reliable", "internal/auto", "internal/crate", "internal/handshake", "internal/sealed", "internal/session", "internal/stream", "internal/udpio", "tlsvstp"},
 	"reliable":           {"framing"},
 	"tlsvstp":            {"golang.org/x/crypto/chacha20", "golang.org/x/crypto/chacha20poly1305"},
 	"framing":            {},

@@ -14,6 +14,7 @@ import (
 //
 //	tcp, tcp4, tcp6, unix   a byte stream
 //	rudp, rudp4, rudp6      a reliable byte stream on UDP
+//	auto, auto4, auto6      the same, on UDP or TCP, whichever is better, moving while open
 //	udp, udp4, udp6         messages on UDP: each Write sends one, each Read gets one
 //
 // Addresses are as for [net.Dial]; where one names no port it is 6969. The dynamic
@@ -40,6 +41,9 @@ type Dialer struct {
 	// a connected socket of its own, but for a LocalAddr with a port, which means one
 	// socket for all of them.
 	NetDialer *net.Dialer
+
+	memory  *CarrierMemory // see carrierMemory
+	sockets *autoSockets   // for "auto", of tests
 }
 
 // Dial is DialContext without a context.
@@ -63,11 +67,17 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 	}
 	switch kindOf(network) {
 	case streamNetwork:
+		return d.dialStream(ctx, nd, network, address)
 	case messageNetwork, reliableNetwork:
 		return d.dialDatagram(ctx, nd, network, address)
-	default:
-		return nil, &net.OpError{Op: "dial", Net: network, Err: net.UnknownNetworkError(network)}
+	case autoNetwork:
+		return d.dialAuto(ctx, nd, network, address)
 	}
+	return nil, &net.OpError{Op: "dial", Net: network, Err: net.UnknownNetworkError(network)}
+}
+
+// dialStream is DialContext for the networks of streams, and for "auto" where it is TCP.
+func (d *Dialer) dialStream(ctx context.Context, nd *net.Dialer, network, address string) (net.Conn, error) {
 	address, host := dialAddress(network, address)
 	config, err := d.Config.session(true, host)
 	if err != nil {
@@ -75,7 +85,11 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 	}
 	ctx, cancel := boundContext(ctx, nd)
 	defer cancel()
-	conn, err := nd.DialContext(ctx, network, address)
+	carrier := network
+	if kindOf(network) == autoNetwork {
+		carrier = tcpNetwork(network)
+	}
+	conn, err := nd.DialContext(ctx, carrier, address)
 	if err != nil {
 		return nil, err
 	}

@@ -58,6 +58,19 @@ func (d *Dialer) dialDatagram(ctx context.Context, nd *net.Dialer, network, addr
 
 // dialAddrs returns a connection to one of addrs, or an address with what is wrong.
 func dialAddrs(ctx context.Context, nd *net.Dialer, local *net.UDPAddr, network string, addrs []netip.AddrPort, config *endpoint.Config) (*Conn, netip.AddrPort, error) {
+	open := func(ctx context.Context, addr netip.AddrPort) (*endpoint.Endpoint, error) {
+		return dialEndpoint(ctx, nd, addr, config)
+	}
+	s, addr, err := dialSession(ctx, nd, local, network, addrs, config, open)
+	if err != nil {
+		return nil, addr, err
+	}
+	return newConn(s, network), addr, nil
+}
+
+// dialSession is dialAddrs for a session. open makes an endpoint for one address.
+func dialSession(ctx context.Context, nd *net.Dialer, local *net.UDPAddr, network string, addrs []netip.AddrPort, config *endpoint.Config,
+	open func(context.Context, netip.AddrPort) (*endpoint.Endpoint, error)) (*endpoint.Session, netip.AddrPort, error) {
 	on := func(e *endpoint.Endpoint) dialFunc {
 		if kindOf(network) == messageNetwork {
 			return e.DialMessages
@@ -68,7 +81,7 @@ func dialAddrs(ctx context.Context, nd *net.Dialer, local *net.UDPAddr, network 
 	var dial dialFunc
 	if local == nil || local.Port == 0 || len(addrs) == 1 {
 		dial = func(ctx context.Context, to udpio.Addr) (*endpoint.Session, error) {
-			e, err := dialEndpoint(ctx, nd, to.AddrPort, config)
+			e, err := open(ctx, to.AddrPort)
 			if err != nil {
 				return nil, err
 			}
@@ -89,10 +102,7 @@ func dialAddrs(ctx context.Context, nd *net.Dialer, local *net.UDPAddr, network 
 	case shared != nil:
 		shared.CloseWhenIdle() // it ends with the session
 	}
-	if err != nil {
-		return nil, addr, err
-	}
-	return newConn(s, network), addr, nil
+	return s, addr, err
 }
 
 // dialOn dials on e, which ends with the session or at once.

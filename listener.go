@@ -13,9 +13,14 @@ import (
 var _ net.Listener = (*Listener)(nil)
 
 // Listen announces on the local network address with the default configuration. The
-// networks are "tcp", "tcp4", "tcp6", "unix", "rudp", "rudp4" and "rudp6", addresses as
-// for [net.Listen]; where one names a host and no port it is 6969. The dynamic type is
-// always *Listener.
+// networks are "tcp", "tcp4", "tcp6", "unix", "rudp", "rudp4", "rudp6", "auto", "auto4" and
+// "auto6", addresses as for [net.Listen]; where one names a host and no port it is 6969. The
+// dynamic type is always *Listener.
+//
+// "auto" is TCP and UDP of one port, and its connections are those of clients of "auto",
+// of "rudp", and of "tcp", those of the crate among the latter. With [ListenConfig.Messages] it
+// serves clients of "udp" too, and those of the crate on UDP. With Config.TLS it refuses
+// whoever comes without, on both carriers.
 func Listen(network, address string) (net.Listener, error) {
 	return (&ListenConfig{}).Listen(context.Background(), network, address)
 }
@@ -26,8 +31,15 @@ type ListenConfig struct {
 	// means the defaults.
 	Config *Config
 
-	// NetListenConfig makes the socket; nil means the zero net.ListenConfig.
+	// NetListenConfig makes the sockets; nil means the zero net.ListenConfig.
 	NetListenConfig *net.ListenConfig
+
+	// Messages, if not nil, has a listener of "auto" take the messages of clients of
+	// "udp", and those that the crate sends on UDP, which are no connections, and
+	// is called for each, in order for each client, but for several at once. Its Conn sends to that client, and
+	// nothing else; it needs no Close. Its error is logged. Without it such clients are refused, as
+	// listeners of "rudp" do. The handler's context ends with the listener.
+	Messages MessageHandler
 }
 
 // Listen announces on the local network address; see the function [Listen]. ctx
@@ -38,6 +50,8 @@ func (lc *ListenConfig) Listen(ctx context.Context, network, address string) (ne
 		return lc.listenStream(ctx, network, address)
 	case reliableNetwork:
 		return lc.listenReliable(ctx, network, address)
+	case autoNetwork:
+		return lc.listenAuto(ctx, network, address)
 	}
 	return nil, listenError(network, net.UnknownNetworkError(network))
 }
@@ -78,7 +92,7 @@ func NewListener(inner net.Listener, config *Config) *Listener {
 // A Listener is a net.Listener of which Accept returns only connections that have
 // finished their handshake, and no error of a single one of them. Handshakes run
 // beside Accept, limited in number (Config.MaxHandshakes) and time
-// (Config.HandshakeTimeout). A goroutine reads from the socket until Close, on
+// (Config.HandshakeTimeout). A goroutine reads from each socket until Close, on
 // datagrams until the last connection has ended.
 type Listener struct {
 	src     source
@@ -159,13 +173,15 @@ func (l *Listener) setDeadline(t time.Time) {
 }
 
 // Close stops listening. Connections that Accept has returned stay open, all others
-// are closed. Closing again returns nil. The socket of "rudp" is shared with the
-// connections, and closed with the last one.
+// are closed. Closing again returns nil. The socket of "rudp", and that of UDP of "auto", is
+// shared with the connections, and closed with the last one. Connections of "auto" go on
+// with the carriers that they have: there is nobody any more to take another TCP connection.
 func (l *Listener) Close() error {
 	err := l.src.close()
 	l.setDeadline(time.Time{}) // no timer is left behind
 	return err
 }
 
-// Addr returns the address of the socket, on datagrams a *net.UDPAddr.
+// Addr returns the address of the socket, on datagrams a *net.UDPAddr. On "auto" it is that
+// of TCP; UDP has the same port.
 func (l *Listener) Addr() net.Addr { return l.src.addr() }

@@ -19,6 +19,10 @@ type streamSource struct {
 	limit   int // of connections that are not yet in ready
 	log     *slog.Logger
 
+	// finish, if not nil, makes of a connection that has finished its handshake the one
+	// for accept; nil is none.
+	finish func(c *Conn) (*Conn, error)
+
 	ready  chan *Conn    // handshake finished, not yet accepted
 	done   chan struct{} // closed by close
 	failed chan struct{} // closed when the socket accepts no more; err says why
@@ -32,6 +36,13 @@ type streamSource struct {
 }
 
 func newStreamSource(inner net.Listener, network string, config *Config, sc *stream.Config) *streamSource {
+	l := makeStreamSource(inner, network, config, sc)
+	go l.acceptLoop()
+	return l
+}
+
+// makeStreamSource returns a streamSource whose acceptLoop has yet to be started.
+func makeStreamSource(inner net.Listener, network string, config *Config, sc *stream.Config) *streamSource {
 	l := &streamSource{
 		inner:    inner,
 		network:  network,
@@ -44,7 +55,6 @@ func newStreamSource(inner net.Listener, network string, config *Config, sc *str
 		halfOpen: list.New(),
 	}
 	l.room.L = &l.mu
-	go l.acceptLoop()
 	return l
 }
 
@@ -117,28 +127,40 @@ func (l *streamSource) begin(conn net.Conn) {
 // handshake runs c's handshake and hands c to accept.
 func (l *streamSource) handshake(c *Conn, e *list.Element) {
 	err := c.s.Handshake(context.Background())
+	done := c
+	if err == nil && l.finish != nil && !l.isClosed() {
+		done, err = l.finish(c)
+	}
 	l.mu.Lock()
 	l.halfOpen.Remove(e) // no effect if it has been removed
-	if err != nil || l.closed {
+	if err != nil || done == nil || l.closed {
 		l.room.Signal()
 		l.mu.Unlock()
-		c.s.Close()
+		if done != nil && err == nil {
+			turnAway(done)
+		}
 		if err != nil {
+			c.s.Close()
 			l.log.Info("vstp: handshake failed", "remote", c.raddr, "err", publicError(err))
 		}
 		return
 	}
 	l.delivering++
 	l.mu.Unlock()
-	select {
-	case l.ready <- c:
-	case <-l.done:
-		c.s.Close()
-	}
+	l.deliver(done)
 	l.mu.Lock()
 	l.delivering--
 	l.room.Signal()
 	l.mu.Unlock()
+}
+
+// deliver hands c to accept, or closes it.
+func (l *streamSource) deliver(c *Conn) {
+	select {
+	case l.ready <- c:
+	case <-l.done:
+		turnAway(c)
+	}
 	if l.isClosed() {
 		l.drain() // Close may have drained before c came
 	}
@@ -149,11 +171,20 @@ func (l *streamSource) drain() {
 	for {
 		select {
 		case c := <-l.ready:
-			c.s.Close()
+			turnAway(c)
 		default:
 			return
 		}
 	}
+}
+
+// turnAway closes a connection that nobody will accept. Who listens does not wait for it.
+func turnAway(c *Conn) {
+	if _, ok := c.s.(*stream.Session); ok {
+		c.s.Close() // which has nothing to wait for
+		return
+	}
+	go c.s.Close()
 }
 
 func (l *streamSource) accept(ctx context.Context) (*Conn, error) {

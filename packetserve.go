@@ -24,11 +24,7 @@ const maxServing = 256
 // handler's ctx ends with Serve's.
 func (pc *PacketConn) Serve(ctx context.Context, handler PacketHandler) error {
 	ctx, cancel := context.WithCancel(ctx)
-	s := packetServer{
-		pc: pc, handler: handler, ctx: ctx,
-		room:  make(chan struct{}, maxServing),
-		peers: make(map[netip.AddrPort][]received),
-	}
+	s := newPacketServer(ctx, pc, handler)
 	stop := context.AfterFunc(ctx, func() { pc.Close() })
 	defer func() {
 		cancel()
@@ -36,21 +32,7 @@ func (pc *PacketConn) Serve(ctx context.Context, handler PacketHandler) error {
 		pc.Close()
 		s.wg.Wait()
 	}()
-	for {
-		select {
-		case s.room <- struct{}{}:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-		m, addr, err := pc.ReceiveMessage(ctx)
-		if err != nil {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			return err
-		}
-		s.take(received{m, addr})
-	}
+	return s.run()
 }
 
 // received is a message for a handler.
@@ -70,6 +52,33 @@ type packetServer struct {
 
 	mu    sync.Mutex
 	peers map[netip.AddrPort][]received // waiting; has an entry while the peer has a goroutine
+}
+
+func newPacketServer(ctx context.Context, pc *PacketConn, handler PacketHandler) *packetServer {
+	return &packetServer{
+		pc: pc, handler: handler, ctx: ctx,
+		room:  make(chan struct{}, maxServing),
+		peers: make(map[netip.AddrPort][]received),
+	}
+}
+
+// run receives messages until the context or the socket ends.
+func (s *packetServer) run() error {
+	for {
+		select {
+		case s.room <- struct{}{}:
+		case <-s.ctx.Done():
+			return context.Cause(s.ctx)
+		}
+		m, addr, err := s.pc.ReceiveMessage(s.ctx)
+		if err != nil {
+			if s.ctx.Err() != nil {
+				return context.Cause(s.ctx)
+			}
+			return err
+		}
+		s.take(received{m, addr})
+	}
 }
 
 // take queues r behind what its peer has sent before.

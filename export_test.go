@@ -1,0 +1,11 @@
+package vstp
+
+import (
+	"context"
+	"net"
+)
+
+// SetAutoSockets gives d sockets of tests in place of the system's for dials of "auto".
+func SetAutoSockets(d *Dialer, listenUDP func() (net.PacketConn, error), dialTCP func(ctx context.Context, address string) (net.Conn, error)) {
+	d.sockets = &autoSockets{listenUDP, dialTCP}
+}
