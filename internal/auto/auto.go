@@ -71,7 +71,7 @@
 //
 // # Rates
 //
-// A carrier may be throttled. A session that always had more to send makes a trial of
+// A carrier may be throttled. A session that had more to send for most of the last second makes a trial of
 // the other carrier
 //
 //   - when for 2 s it delivers less than a quarter of the best rate so far, which halves every minute;
@@ -123,6 +123,7 @@ const (
 	penaltyHalfLife  = 30 * time.Second
 	bestHalfLife     = 60 * time.Second
 
+	enoughPackets  = 20
 	tolerableLoss  = 0.10
 	lossScore      = 400.0 // ms for a loss of 1
 	ratePenalty    = 100.0 // ms
@@ -132,6 +133,8 @@ const (
 	badLuck        = 1e-5
 	maxUnanswered  = 8
 	sustain        = time.Second
+	busyHalfLife   = 250 * time.Millisecond
+	maxRate        = 1e15 // bytes/s; more is a mistake
 	limitedLatch   = 5 * time.Second
 	stalledSilence = time.Second
 	stalledProven  = 500 * time.Millisecond // with a standby that answers

@@ -117,7 +117,7 @@ func (d *Decider) watch(v *view, dec *Decision) {
 	if v.usable && d.active != d.cfg.Prefer {
 		dec.at(d.now.Add(5 * time.Second))
 	}
-	if v.active.Limited {
+	if v.active.Limited || v.a.isBusy() {
 		dec.at(d.now.Add(rttSampleEvery))
 	}
 }

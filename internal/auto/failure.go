@@ -13,7 +13,9 @@ type failureState struct {
 	verdict Reason
 	since   time.Time // of failing or verdict
 
-	errors     int // in a row
+	answers    int       // of the standby since then
+	alive      time.Time // its Alive before
+	errors     int       // in a row
 	errorSince time.Time
 	lastErrors uint64
 	lastSent   uint64
@@ -44,7 +46,13 @@ func (f *failureState) observe(d *Decider, v *view) {
 	f.observeErrors(d, in)
 	f.observeLarge(d, in)
 	f.unanswered.observe(d.now, in)
-	failing := in.Silence >= pto(in) || in.Timeouts > 0 && in.Silence > 0 || in.Timeouts >= d.cfg.ConsecutiveFailuresThreshold || f.errors > 0
+	if !f.failing {
+		f.answers = 0
+	} else if v.s.alive.After(f.alive) {
+		f.answers++
+	}
+	f.alive = v.s.alive
+	failing := in.Silence >= pto(in) || in.Timeouts > 0 || f.errors > 0
 	verdict := f.judge(d, v)
 	if (failing || verdict != ReasonNone) && !f.failing && f.verdict == ReasonNone {
 		f.since = d.now
@@ -100,7 +108,7 @@ func (f *failureState) judge(d *Decider, v *view) Reason {
 		return ReasonSilence
 	}
 	need := stalledSilence
-	if d.answers(v) && v.s.streak >= d.cfg.ProbeAttempts && v.s.alive.After(d.now.Add(-in.Silence)) {
+	if d.answers(v) && f.answers >= d.cfg.ProbeAttempts {
 		need = stalledProven
 	}
 	if in.Silence < max(need, times(pto(in), threshold)) {
@@ -121,7 +129,7 @@ func times(d time.Duration, n int) time.Duration {
 // needs two passages.
 func unlucky(threshold int, h *healthState) uint64 {
 	n, w := min(threshold, maxUnanswered), h.slow
-	if w.sent < 20 {
+	if w.sent < enoughPackets {
 		return uint64(n)
 	}
 	p := min(0.99, 2*w.lost/w.sent)

@@ -23,7 +23,9 @@ type healthState struct {
 
 	streak int // probes answered in a row
 
-	limited     time.Time // when it was limited last
+	busy        float64   // share of the time lately in which the carrier was limited
+	busyAt      time.Time // up to when
+	limited     time.Time // when it was busy last
 	rate        float64   // bytes/s when limited, average; 0 unknown
 	rateSampled time.Time
 
@@ -75,6 +77,9 @@ func (h *healthState) observe(now time.Time, in *CarrierInput, active bool, othe
 	heard := in.Alive.After(h.alive)
 	if heard {
 		h.alive = in.Alive
+		if h.alive.After(now) {
+			h.alive = now
+		}
 	}
 	h.errors += float64(grown(in.SendErrors, h.last.SendErrors))
 	if active {
@@ -93,11 +98,13 @@ func (h *healthState) observeActive(now time.Time, in *CarrierInput, heard bool,
 	sent, lost := float64(grown(in.Sent, h.last.Sent)), float64(grown(in.Lost, h.last.Lost))
 	h.fast.add(sent, lost)
 	h.slow.add(sent, lost)
-	h.lossMS = max(h.lossMS, lossScore*(min(h.fast.share(), h.slow.share())-tolerableLoss))
-
-	if in.Limited {
-		h.limited = now
+	loss := max(0, lossScore*(min(h.fast.share(), h.slow.share())-tolerableLoss))
+	if h.fast.sent < enoughPackets {
+		loss = max(loss, h.lossMS) // what was known before
 	}
+	h.lossMS = loss
+
+	h.observeBusy(now, in.Limited)
 	if rtt := milliseconds(in.RTT); rtt > 0 && heard && now.Sub(h.sampled) >= between(in.RTT, minInterval, rttSampleEvery) {
 		h.sample(now, rtt)
 		if !h.ownQueue(now) {
@@ -106,7 +113,7 @@ func (h *healthState) observeActive(now time.Time, in *CarrierInput, heard bool,
 			h.floor = least(h.floor, rtt, other)
 		}
 	}
-	if in.Limited && in.Rate > 0 && now.Sub(h.rateSampled) >= rttSampleEvery {
+	if (in.Limited || h.isBusy()) && in.Rate > 0 && in.Rate <= maxRate && now.Sub(h.rateSampled) >= rttSampleEvery {
 		if h.rate == 0 || now.Sub(h.rateSampled) > quiet {
 			h.rate = in.Rate
 		}
@@ -114,6 +121,22 @@ func (h *healthState) observeActive(now time.Time, in *CarrierInput, heard bool,
 		h.rateSampled = now
 	}
 }
+
+// observeBusy takes an input that says of an instant whether the carrier is limited: a
+// session that sends now and then is for some of them, one that sends all it can is not for all.
+func (h *healthState) observeBusy(now time.Time, limited bool) {
+	f := halved(max(0, now.Sub(h.busyAt)), busyHalfLife)
+	h.busyAt = now
+	h.busy *= f
+	if limited {
+		h.busy += 1 - f
+	}
+	if h.isBusy() {
+		h.limited = now
+	}
+}
+
+func (h *healthState) isBusy() bool { return h.busy > 0.5 }
 
 func (h *healthState) observeStandby(now time.Time, in *CarrierInput, heard bool) {
 	if n := in.ProbesLost - h.last.ProbesLost; n > 0 {

@@ -29,6 +29,9 @@ func TestTraces(t *testing.T) {
 			t.Log(w.calls, "decisions")
 			tr.compare(t, w.moves)
 
+			if tr.until > 10*time.Minute {
+				return
+			}
 			again := newWorld(tr)
 			require.NoError(t, again.run())
 			require.Equal(t, w.moves, again.moves, "same inputs, same outputs")

@@ -22,10 +22,10 @@ type trialState struct {
 
 // observe looks at the next input.
 func (t *trialState) observe(d *Decider, v *view) {
-	now, in := d.now, v.active
+	now := d.now
 	t.best *= halved(max(0, now.Sub(t.bestAt)), bestHalfLife)
 	t.bestAt = now
-	if !in.Limited {
+	if !v.a.isBusy() {
 		t.limited, t.slow, t.throttled = time.Time{}, time.Time{}, time.Time{}
 		if t.on && now.Sub(t.since) >= trialEnd {
 			t.end(d, false)
