@@ -29,6 +29,10 @@ var transports = []transport{
 	{name: "tcp+TLS", network: "tcp", tls: true},
 	{name: "rudp", network: "rudp"},
 	{name: "rudp+TLS", network: "rudp", tls: true},
+	{name: "auto", network: "auto"},
+	{name: "auto+TLS", network: "auto", tls: true},
+	{name: "auto on TCP", network: "auto", config: vstp.Config{Auto: vstp.AutoConfig{Pin: vstp.CarrierTCP}}},
+	{name: "auto on TCP+TLS", network: "auto", tls: true, config: vstp.Config{Auto: vstp.AutoConfig{Pin: vstp.CarrierTCP}}},
 }
 
 // configs returns the configurations of both sides.

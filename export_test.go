@@ -9,3 +9,6 @@ import (
 func SetAutoSockets(d *Dialer, listenUDP func() (net.PacketConn, error), dialTCP func(ctx context.Context, address string) (net.Conn, error)) {
 	d.sockets = &autoSockets{listenUDP, dialTCP}
 }
+
+// ListenerNetwork returns the network that l was made with.
+func ListenerNetwork(l *Listener) string { return l.network }

@@ -66,14 +66,19 @@ func (tr transport) pair(t testing.TB) (client, server *vstp.Conn) {
 // networkOf returns the network that ln was made with: a socket's own address does not
 // say whether there is a byte stream on it.
 func networkOf(ln net.Listener) string {
+	if l, ok := ln.(*vstp.Listener); ok {
+		return vstp.ListenerNetwork(l)
+	}
 	if _, ok := ln.Addr().(*net.UDPAddr); ok {
 		return "rudp"
 	}
 	return ln.Addr().Network()
 }
 
-// datagrams reports whether tr is carried by UDP.
-func (tr transport) datagrams() bool { return strings.HasPrefix(tr.network, "rudp") }
+// datagrams reports whether tr is carried by UDP, or could be.
+func (tr transport) datagrams() bool { return strings.HasPrefix(tr.network, "rudp") || tr.auto() }
+
+func (tr transport) auto() bool { return tr.network == "auto" }
 
 // connect dials ln and accepts. Both ends are closed when the test is over.
 func connect(t testing.TB, ln net.Listener, d *vstp.Dialer) (client, server *vstp.Conn) {

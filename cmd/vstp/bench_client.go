@@ -62,7 +62,7 @@ type interval struct {
 type benchReport struct {
 	Address    string     `json:"address"`
 	Network    string     `json:"network"`
-	Carrier    string     `json:"carrier"`
+	Carrier    string     `json:"carrier"` // of the first connection at the end
 	Checksum   bool       `json:"checksum"`
 	Mode       string     `json:"mode"`
 	Parallel   int        `json:"parallel"`
@@ -121,7 +121,7 @@ func (f *benchFlags) runTest(ctx context.Context, addr string, test benchproto.T
 	}
 	state := r.conns[0].ConnectionState()
 	rep.Network = networkOf(state)
-	rep.Carrier, rep.Checksum = state.Carrier, state.Checksum
+	rep.Checksum = state.Checksum
 	if !f.json {
 		fmt.Fprintf(out, "connected by %s in %s\n", describe(r.conns[0]), ms(time.Duration(rep.Dial*float64(time.Second))))
 		if t := tlsOf(r.conns[len(r.conns)-1]).line(); t != "" && !f.quiet {
@@ -140,6 +140,7 @@ func (f *benchFlags) runTest(ctx context.Context, addr string, test benchproto.T
 	rep.Elapsed, rep.CPU, rep.ServerCPU = elapsed.Seconds(), (cpuTime() - cpu).Seconds(), r.serverCPU.Seconds()
 	r.report(rep)
 	rep.Path = pathOf(r.conns...)
+	rep.Carrier = r.conns[0].ConnectionState().Carrier // it may have moved
 	if f.json {
 		return printJSON(out, rep)
 	}

@@ -36,9 +36,10 @@ func (f *netFlags) listen(ctx context.Context, config *vstp.Config, addr string)
 	return (&vstp.ListenConfig{Config: config}).Listen(ctx, f.network, addr)
 }
 
-// describe names how a connection runs: "tcp+tls to 192.0.2.1:6969".
+// describe names how a connection runs: "tcp+tls to 192.0.2.1:6969", or "auto+tls to
+// 192.0.2.1:6969 via udp+tls".
 func describe(c *vstp.Conn) string {
-	return fmt.Sprintf("%s to %s", networkOf(c.ConnectionState()), c.RemoteAddr())
+	return fmt.Sprintf("%s to %s%s", networkOf(c.ConnectionState()), c.RemoteAddr(), via(c))
 }
 
 // networkOf names a connection's network as --network does, and TLS.

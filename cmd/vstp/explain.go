@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -78,14 +79,17 @@ func isAlert(text string) func(error) bool {
 
 // hasText looks for an error that has nothing but its text, as many of crypto/tls.
 func hasText(text string) func(error) bool {
-	return func(err error) bool {
-		for ; err != nil; err = errors.Unwrap(err) {
-			if err.Error() == text {
-				return true
-			}
+	var has func(err error) bool
+	has = func(err error) bool {
+		switch e := err.(type) {
+		case nil:
+			return false
+		case interface{ Unwrap() []error }: // what is wrong on each carrier
+			return slices.ContainsFunc(e.Unwrap(), has)
 		}
-		return false
+		return err.Error() == text || has(errors.Unwrap(err))
 	}
+	return has
 }
 
 // explain words err for the one line that the user gets, with advice if there is any.

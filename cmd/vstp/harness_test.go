@@ -182,7 +182,7 @@ func certs(t testing.TB) (ca, cert, key string) {
 
 // onSites runs a test on every network and with TLS.
 func onSites(t *testing.T, test func(t *testing.T, s site)) {
-	for _, network := range []string{"tcp", "unix", "rudp"} {
+	for _, network := range []string{"tcp", "unix", "rudp", "auto"} {
 		for _, tls := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s,tls=%v", network, tls), func(t *testing.T) {
 				s := site{network: network, listen: "127.0.0.1:0"}

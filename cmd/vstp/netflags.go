@@ -21,11 +21,16 @@ const idleFactor = 4
 // own defaults hold.
 const defaultKeepAlive = 30 * time.Second
 
+// defaultNetwork works wherever one of the others does.
+const defaultNetwork = "auto"
+
 // netFlags are the flags of commands that dial or listen.
 type netFlags struct {
 	*options
 
 	network    string
+	netGiven   func() bool // whether the network was chosen
+	auto       autoFlags
 	roles      role
 	tls        bool
 	cert, key  string
@@ -55,9 +60,9 @@ func (f *netFlags) isMessages() bool {
 	return f.network == "udp" || f.network == "udp4" || f.network == "udp6"
 }
 
-// isDatagrams reports whether the network is one on UDP.
+// isDatagrams reports whether the network is one on UDP, or on UDP too.
 func (f *netFlags) isDatagrams() bool {
-	return f.isMessages() || strings.HasPrefix(f.network, "rudp")
+	return f.isMessages() || strings.HasPrefix(f.network, "rudp") || f.isAuto()
 }
 
 // A keepAliveFlag is a time, or what is best for the network if the flag is not given.
@@ -101,11 +106,13 @@ func addNetFlags(cmd *cobra.Command, o *options, r role) *netFlags {
 	f := &netFlags{options: o, roles: r}
 	fs := cmd.Flags()
 	fs.SortFlags = false
-	networks := "tcp, tcp4, tcp6, unix, or rudp, rudp4, rudp6 (a reliable stream over UDP)"
+	networks := "auto, auto4, auto6 (a stream over UDP or TCP, whichever is better, moving while open; a server" +
+		" takes clients of both), or rudp, rudp4, rudp6 (over UDP), or tcp, tcp4, tcp6, unix"
 	if r&talks != 0 {
 		networks += ", or udp, udp4, udp6 (messages)"
 	}
-	fs.StringVar(&f.network, "network", "tcp", "network by `name`: "+networks)
+	fs.StringVar(&f.network, "network", defaultNetwork, "network by `name`: "+networks)
+	f.netGiven = func() bool { return fs.Changed("network") }
 	fs.BoolVar(&f.tls, "tls", false, "TLS 1.3, on every network; implied by the flags below that need it")
 	fs.StringVar(&f.cert, "cert", "", "own certificate, a PEM `file`")
 	fs.StringVar(&f.key, "key", "", "its private key, a PEM `file`")
@@ -114,15 +121,18 @@ func addNetFlags(cmd *cobra.Command, o *options, r role) *netFlags {
 		fs.BoolVar(&f.insecure, "insecure", false, "do not check the server's certificate (for tests)")
 		fs.StringVar(&f.serverName, "server-name", "", "`name` expected in the server's certificate, if not the host dialed")
 	}
+	if r&dials != 0 {
+		f.auto.add(cmd)
+	}
 	if r&listens != 0 {
 		fs.StringVar(&f.clientCA, "client-ca", "", "demand client certificates of the authorities in this PEM `file`")
 	}
 	fs.StringVar(&f.checksum, "checksum", "auto", "CRC32 of every frame: auto (on without TLS), on, off")
-	fs.BoolVar(&f.compress, "compress", false, "zstd, if the other side has the flag too; not on UDP")
+	fs.BoolVar(&f.compress, "compress", false, "zstd, if the other side has the flag too; on TCP only, which is --network tcp where none is given")
 	fs.StringVar(&f.congestion, "congestion", "", "on UDP, congestion `control`: bbr (if not given) or cubic")
 	fs.DurationVar(&f.timeout, "timeout", 10*time.Second, "for dialing and the handshake")
 	fs.Var(&f.keepAlive, "keepalive", fmt.Sprintf("ask a silent peer for a sign of life after this; give up after %d times as long; 0 for never"+
-		" (if not given, %v, and %v on UDP)", idleFactor, defaultKeepAlive, vstp.DefaultKeepAlive))
+		" (if not given, %v, and %v on tcp and unix)", idleFactor, vstp.DefaultKeepAlive, defaultKeepAlive))
 	fs.StringArrayVar(&f.headers, "header", nil, "metadata `key=value` for the handshake; repeatable")
 	return f
 }
@@ -143,8 +153,14 @@ func (f *netFlags) config(log io.Writer) (*vstp.Config, error) {
 	if f.timeout <= 0 {
 		return nil, usagef("--timeout must be positive")
 	}
+	if f.compress && !f.netGiven() {
+		f.network = "tcp"
+	}
 	if err := f.checkNetwork(); err != nil {
 		return nil, err
+	}
+	if f.isAuto() {
+		f.auto.apply(f, c, log)
 	}
 	f.keepAlive.apply(c, f.isDatagrams())
 	if f.congestion == "cubic" {
@@ -190,7 +206,7 @@ func (f *netFlags) checkNetwork() error {
 	case f.compress && f.isDatagrams():
 		return usagef("--compress does not work on %s: compress before, or use --network tcp", f.network)
 	}
-	return nil
+	return f.auto.check(f)
 }
 
 // client returns the configuration for dialing.

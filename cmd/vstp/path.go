@@ -10,7 +10,7 @@ import (
 	"github.com/vstp-go/vstp/cmd/vstp/internal/progress"
 )
 
-// pathStats are what the library knows at the end about connections over UDP: counts
+// pathStats are what the library knows at the end about connections over UDP and on auto: counts
 // of all together, and the state of the first. Times are in seconds.
 type pathStats struct {
 	Sent          uint64  `json:"packets_sent"`
@@ -28,6 +28,7 @@ type pathStats struct {
 	Window        int     `json:"congestion_window"`
 	Bandwidth     float64 `json:"bandwidth_bytes_per_second,omitempty"`
 	Controller    string  `json:"controller"`
+	Moves         uint64  `json:"moves,omitempty"` // between carriers
 }
 
 // pathOf returns what is known about conns, nil if they are streams of the system.
@@ -52,6 +53,7 @@ func pathOf(conns ...*vstp.Conn) *pathStats {
 		p.Repeated += s.BytesRetransmitted
 		p.WireSent += s.WireSent
 		p.WireReceived += s.WireReceived
+		p.Moves += s.Moves
 	}
 	return p
 }
@@ -66,6 +68,9 @@ func (p *pathStats) print(w io.Writer) {
 		sec(p.RTT), sec(p.MinRTT), sec(p.RTTVar), p.MTU, oneLine(p.Controller), progress.Bytes(int64(p.Window)))
 	fmt.Fprintf(w, "packets: %d sent, %d lost, %d retransmitted (%s), %d received, %d dropped\n",
 		p.Sent, p.Lost, p.Retransmitted, progress.Bytes(int64(p.Repeated)), p.Received, p.Dropped)
+	if p.Moves > 0 {
+		fmt.Fprintf(w, "%s between UDP and TCP\n", plural(int(p.Moves), "move"))
+	}
 }
 
 // printJSON writes v for programs.

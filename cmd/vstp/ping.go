@@ -32,7 +32,8 @@ Ctrl-C ends it with the summary. It fails if an answer is missing.`,
 		Example: `  vstp ping host
   vstp ping --network rudp -c 3 --json host
   vstp ping -c 100 -i 10ms --ca ca.pem host:6969
-  vstp ping --network udp --ca ca.pem host`,
+  vstp ping --network udp --ca ca.pem host
+  vstp ping --pin tcp host`,
 		Args: exactArgs(1, "ADDRESS"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if count < 0 || interval <= 0 {
@@ -115,7 +116,7 @@ func (p *pinger) once(ctx context.Context, c *vstp.Conn, timeout time.Duration) 
 	case err == nil:
 		p.rtt.Add(d)
 		if !p.quiet {
-			fmt.Fprintf(p.out, "from %s: seq=%d time=%s\n", c.RemoteAddr(), p.sent, ms(d))
+			fmt.Fprintf(p.out, "from %s: seq=%d time=%s%s\n", c.RemoteAddr(), p.sent, ms(d), via(c))
 		}
 	case ctx.Err() != nil:
 		p.sent-- // interrupted
@@ -151,6 +152,7 @@ func (p *pinger) summary() {
 type pingReport struct {
 	Address  string     `json:"address"`
 	Network  string     `json:"network"`
+	Carrier  string     `json:"carrier"` // at the end
 	Dial     float64    `json:"dial_seconds"`
 	Sent     int        `json:"sent"`
 	Answered uint64     `json:"answered"`
@@ -161,7 +163,7 @@ type pingReport struct {
 
 func (p *pinger) json(w io.Writer, c *vstp.Conn, path *pathStats) error {
 	rep := pingReport{
-		Address: p.addr, Network: networkOf(c.ConnectionState()), Dial: p.dial.Seconds(),
+		Address: p.addr, Network: networkOf(c.ConnectionState()), Carrier: c.ConnectionState().Carrier, Dial: p.dial.Seconds(),
 		Sent: p.sent, Answered: p.rtt.Count(), TLS: tlsOf(c), Path: path,
 	}
 	if rep.Answered > 0 {

@@ -37,7 +37,7 @@ finish, for the time of --grace; the second ends them.`,
   vstp proxy --listen vstp+tls://:6969 --cert cert.pem --key key.pem --to tcp://127.0.0.1:80
   # beside the browser, which then opens http://127.0.0.1:8080/:
   vstp proxy --listen tcp://127.0.0.1:8080 --to vstp+tls://host:6969 --ca ca.pem
-  # over UDP, for a link that loses packets, with --network rudp at both ends:
+  # over UDP alone, for a link that loses packets, with --network rudp at both ends:
   vstp proxy --network rudp --listen vstp+tls://:6969 --cert cert.pem --key key.pem --to tcp://127.0.0.1:22
   vstp proxy --network rudp --listen tcp://127.0.0.1:2222 --to vstp+tls://host:6969 --ca ca.pem`,
 		Args: exactArgs(0, ""),

@@ -90,10 +90,12 @@ func newRoot() *cobra.Command {
 		Use:   "vstp",
 		Short: "Files, streams and measurements over VSTP",
 		Long: `vstp moves files, streams and measurements over VSTP connections: framed,
-with metadata, over TCP, Unix sockets or UDP, in TLS 1.3 if asked to.
+with metadata, over UDP, TCP or Unix sockets, in TLS 1.3 if asked to.
 
-An ADDRESS is HOST, HOST:PORT or :PORT; the port is 6969 where none is given. With
---network unix it is the path of a socket, and with --network rudp a UDP port.`,
+An ADDRESS is HOST, HOST:PORT or :PORT; the port is 6969 where none is given, and one of
+UDP and TCP both: a server listens on both, and a client tries UDP first, falls back to TCP where
+that is blocked, and moves to the other one when what it uses fails. --network chooses
+one of them; with --network unix an ADDRESS is the path of a socket.`,
 		Example: `  vstp serve ./public                        # on one machine
   vstp get host/file.iso                     # on another
   vstp cert localhost 192.0.2.7              # keys for --tls

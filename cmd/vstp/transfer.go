@@ -74,6 +74,7 @@ func (f *transferFlags) attempt(ctx context.Context, config *vstp.Config, addr s
 		return &connError{err}
 	}
 	defer c.Close()
+	defer func() { t.carried = via(c) }()
 	if f.verbose {
 		t.say("connected by %s", describeTLS(c))
 	}
@@ -121,6 +122,8 @@ type transfer struct {
 	client *fileproto.Client
 	start  time.Time
 	bar    *progress.Bar // nil if there is no terminal
+
+	carried string // via what, at the end; "" where there is no choice
 
 	files, unchanged, resumed int
 	bytes                     int64
@@ -188,8 +191,8 @@ func (t *transfer) skip(same bool) bool {
 
 func (t *transfer) summary() {
 	d := time.Since(t.start)
-	s := fmt.Sprintf("%s, %s in %v (%s)", plural(t.files, "file"), progress.Bytes(t.bytes),
-		d.Round(time.Millisecond), progress.Rate(t.bytes, d))
+	s := fmt.Sprintf("%s, %s in %v (%s)%s", plural(t.files, "file"), progress.Bytes(t.bytes),
+		d.Round(time.Millisecond), progress.Rate(t.bytes, d), t.carried)
 	if t.resumed > 0 {
 		s += fmt.Sprintf(", %d resumed", t.resumed)
 	}
