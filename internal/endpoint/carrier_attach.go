@@ -256,7 +256,7 @@ func (s *Session) attachDue(now time.Time) {
 	m := s.mob
 	a := &m.attach
 	if a.busy || a.next.IsZero() || now.Before(a.next) || s.ended != nil || m.bearer != nil ||
-		s.ep.cfg.Auto.Attach == nil || s.dial != nil || s.unfinished || !s.connected {
+		!s.mayAttach() {
 		return
 	}
 	k, err := s.secret()
@@ -270,6 +270,11 @@ func (s *Session) attachDue(now time.Time) {
 	ctx, cancel := context.WithCancel(context.Background())
 	a.busy, a.cancel, a.next = true, cancel, time.Time{}
 	go s.attachNow(ctx, req)
+}
+
+// mayAttach reports whether the server knows the session by now. Session.mu is held.
+func (s *Session) mayAttach() bool {
+	return s.ep.cfg.Auto.Attach != nil && s.connected && s.dial == nil && (s.sealed == nil || s.sealed.last == nil)
 }
 
 // attachNow tries to attach a byte stream.

@@ -24,13 +24,14 @@ const (
 
 // probing is how one carrier is asked for a sign of life. Session.mu guards it.
 type probing struct {
-	data  [8]byte
-	sent  time.Time // of the one that is under way; zero is none
-	last  time.Time // of the last one
-	next  time.Time // of the next one; zero is none
-	lost  int       // in a row
-	rtt   time.Duration
-	first bool // any were answered
+	data    [8]byte
+	sent    time.Time // of the one that is under way; zero is none
+	last    time.Time // of the last one
+	next    time.Time // of the next one; zero is none
+	lost    int       // in a row
+	rtt     time.Duration
+	first   bool // any were answered
+	hurried bool // the one under way was sent before the one before had its time
 }
 
 // probeTimeout is how long an answer may take. Session.mu is held.
@@ -96,7 +97,7 @@ func (s *Session) probesDue(now time.Time) {
 	for c := reliable.Datagrams; c < carriers; c++ {
 		p := &m.probes[c]
 		if !p.sent.IsZero() && now.Sub(p.sent) >= s.probeTimeout() {
-			p.sent = time.Time{}
+			p.sent, p.hurried = time.Time{}, false
 			p.lost++
 			m.next = now
 			if p.lost >= cfg.Decide.ProbeAttempts && c == reliable.ByteStream && c != active && m.bearer != nil {
@@ -159,7 +160,7 @@ func (s *Session) mobileAt() time.Time {
 			first(s.probeAt(c))
 		}
 	}
-	if s.client && !m.attach.busy && m.bearer == nil && s.connected && s.dial == nil {
+	if !m.attach.busy && m.bearer == nil && s.mayAttach() {
 		first(m.attach.next)
 	}
 	return at
@@ -173,6 +174,9 @@ func (s *Session) mobileDue(now time.Time) {
 	}
 	s.probesDue(now)
 	s.attachDue(now)
+	if n, _ := s.eng.Unheard(now); n > 0 {
+		m.next = now
+	}
 	s.watchIfDue(now)
 	s.tellIfLate(now)
 }

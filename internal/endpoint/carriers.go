@@ -87,7 +87,8 @@ type mobile struct {
 	moves   []session.Move
 	count   uint64
 	open    bool      // the last of moves has no Gap yet
-	heard   time.Time // last packet of the peer before that one
+	before  time.Time // last packet of the peer but one
+	heard   time.Time // last packet of the peer before the last of moves
 	moved   uint64    // reliable.Stats.BytesMoved before it
 	told    int       // how many of moves OnMove has yet to be told
 	telling bool
@@ -198,8 +199,8 @@ func (m *mobile) attached(c reliable.Carrier) bool {
 func (s *Session) moveTo(now time.Time, to reliable.Carrier, why string) {
 	s.mob.why = why
 	s.eng.Move(now, to)
-	s.mob.why = ""
 	s.events()
+	s.mob.why = ""
 }
 
 // carrierMoved notes that the engine sends on another carrier now. Session.mu is held.
@@ -221,6 +222,10 @@ func (s *Session) carrierMoved(now time.Time, to reliable.Carrier, byPeer bool) 
 	m.count++
 	m.open = true
 	m.heard = s.heard
+	if byPeer { // it has come by the new carrier, most likely
+		m.heard = m.before
+		s.arrived(now, to)
+	}
 	m.moved = st.BytesMoved
 	m.told = min(m.told+1, recentMoves)
 	m.next = now
@@ -241,6 +246,14 @@ func (m *mobile) settle(eng *reliable.Assoc) {
 // arrived notes that a packet of the peer has come on a carrier. Session.mu is held.
 func (s *Session) arrived(now time.Time, c reliable.Carrier) {
 	m := s.mob
+	if p := &m.probes[c]; c == reliable.Datagrams && s.client && !m.dgrams && !p.hurried {
+		// The server has begun to look whether we are here. What it got before it had found
+		// out, it has dropped if there is no TLS.
+		p.hurried = true
+		p.sent = time.Time{}
+		s.probe(now, c)
+	}
+	m.before = s.heard
 	if m.open && s.eng.Active() == c {
 		m.open = false
 		last := &m.moves[len(m.moves)-1]

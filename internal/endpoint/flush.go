@@ -75,13 +75,13 @@ func (s *Session) flushSome(now time.Time, writes int) (all bool) {
 			break // until more comes from there
 		}
 		s.challenge(now)
-		if s.mob != nil {
-			s.sayAside()
-			if !s.remote.IsValid() {
-				break
-			}
+		if s.mob != nil && !s.remote.IsValid() {
+			break
 		}
 		b, size, n, more := s.fill(now, buf[:0])
+		if n == 0 && s.mob != nil {
+			s.sayAside() // behind the answer to the peer, which may let it pass
+		}
 		if n == 0 {
 			break
 		}
