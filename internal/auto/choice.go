@@ -87,9 +87,7 @@ func (d *Decider) choose(v *view, dec *Decision) {
 	d.candidate = why
 	start := later(d.since.Add(d.cfg.MinDwellTime), d.cooled())
 	start = later(start, d.hold)
-	if why == ReasonRate && d.trial.on {
-		// back from a trial: what was before is known
-	} else {
+	if back := why == ReasonRate && d.trial.on; !back { // what was before the trial is known
 		start = later(start, v.s.waitUntil)
 		if why != ReasonPreferred {
 			start = later(start, d.candidateSince.Add(sustain))
@@ -109,7 +107,7 @@ func (d *Decider) choose(v *view, dec *Decision) {
 			return
 		}
 	}
-	d.probe(dec, d.probeEvery(v, 4))
+	d.probe(dec, d.probeEvery(v, 5))
 }
 
 // watch asks to be asked again as long as fading may change something.

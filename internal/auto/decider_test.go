@@ -118,6 +118,30 @@ func TestSilence(t *testing.T) {
 	s.wantMove(reliable.ByteStream, ReasonSilence)
 }
 
+// TestPause: when the path of both carriers pauses, the first answer may be that of the
+// standby; the active one is given half a round trip.
+func TestPause(t *testing.T) {
+	for _, back := range []bool{true, false} {
+		s := newScript(t, Config{})
+		s.wait(3*time.Second, nil)
+		s.standby().Alive = s.in.Now.Add(-10 * time.Second)
+		s.d.carriers[1].alive = s.standby().Alive
+		for range 10 {
+			s.silent(50 * ms)
+			s.wantStay()
+		}
+		s.standby().Alive = s.in.Now
+		s.decide()
+		s.wantStay()
+		require.Equal(t, s.in.Now.Add(20*ms), s.dec.Next)
+		if back {
+			s.active().Silence, s.active().Alive = -20*ms, s.in.Now
+		}
+		s.silent(20 * ms)
+		require.Equal(t, !back, s.dec.Move)
+	}
+}
+
 // TestSilenceOfOnePacket: one packet without answer is not enough; probe timeouts are.
 func TestSilenceOfOnePacket(t *testing.T) {
 	s := newScript(t, Config{})
@@ -202,10 +226,7 @@ func TestCooldown(t *testing.T) {
 		}
 		s.wantStay()
 		require.False(t, s.dec.Next.After(moved.Add(3*time.Second)))
-		s.in.Now = s.in.Now.Add(100 * ms)
-		s.active().Silence += 100 * ms
-		s.standby().Alive = s.in.Now
-		s.decide()
+		s.silent(100 * ms)
 		s.wantMove(reliable.Datagrams, ReasonStalled)
 	}
 }
@@ -247,7 +268,7 @@ func TestSendErrors(t *testing.T) {
 	s.wantStay()
 	s.wait(50*ms, nil) // no error at this one
 	s.wantStay()
-	s.wait(100*ms, func() { s.active().SendErrors += 5 })
+	s.wait(200*ms, func() { s.active().SendErrors += 5 })
 	s.wantMove(reliable.ByteStream, ReasonSendErrors)
 }
 

@@ -30,14 +30,13 @@ type failureState struct {
 
 // unansweredState counts packets that have had time for their answers.
 type unansweredState struct {
-	begin   time.Time // of the silence
-	base    uint64    // Sent when it began
-	counts  [4]uint64 // Sent later, as seen at times
-	times   [4]time.Time
-	n       int
-	lastOK  uint64 // Sent at the last input without silence
-	haveOK  bool
-	silence time.Duration
+	begin  time.Time // of the silence
+	base   uint64    // Sent when it began
+	counts [4]uint64 // Sent later, as seen at times
+	times  [4]time.Time
+	n      int
+	lastOK uint64 // Sent at the last input
+	haveOK bool
 }
 
 // observe looks at the next input.
@@ -202,6 +201,10 @@ func (d *Decider) escape(v *view, dec *Decision) {
 		d.probe(dec, d.probeEvery(v, 1))
 		return
 	}
+	if wait := d.failed.grace(v); d.answers(v) && !gone && d.now.Before(wait) {
+		dec.at(wait)
+		return
+	}
 	// Nothing can be worse than a carrier that is gone.
 	if d.answers(v) || gone && (v.standby.ProbesLost == 0 || d.failed.long(d)) {
 		d.move(dec, d.failed.verdict)
@@ -216,4 +219,13 @@ func (d *Decider) escape(v *view, dec *Decision) {
 // long reports whether the trouble has lasted for as long as a standby has to answer.
 func (f *failureState) long(d *Decider) bool {
 	return d.now.Sub(f.since) >= d.cfg.ProbeTimeout
+}
+
+// grace is the end of the time that the active carrier has when the standby answers for
+// the first time: if the path of both has paused, both come back at once.
+func (f *failureState) grace(v *view) time.Time {
+	if f.answers != 1 {
+		return time.Time{}
+	}
+	return v.s.alive.Add(min(v.standby.ProbeRTT/2, maxGrace))
 }

@@ -112,7 +112,7 @@ func (w *world) engine(c *simCarrier) {
 	switch {
 	case w.full:
 		if n := c.rate / packet * tick.Seconds(); c.owed.IsZero() || w.now.Sub(c.owed) < in.PTO {
-			c.due += min(n, 50)
+			c.due += min(n, 10)
 		}
 	case w.pingpong:
 		if c.owed.IsZero() {
@@ -184,7 +184,7 @@ func (w *world) probe(c *simCarrier) {
 	}
 	c.probeSent = w.now
 	c.probeLost = w.now.Add(w.cfg.ProbeTimeout)
-	rtt, lost := c.rtt, w.chance(c.loss) || w.chance(c.loss)
+	rtt, lost := c.rtt, w.chance(1-(1-c.loss)*(1-c.loss))
 	if lost && c == &w.c[reliable.ByteStream] {
 		rtt, lost = rtt+200*time.Millisecond, false // TCP sends it again
 	}
