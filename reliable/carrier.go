@@ -239,7 +239,7 @@ func (a *Assoc) ReceiveFrame(now time.Time, frame []byte) Received {
 	t := a.tick(now)
 	a.stats.PacketsReceived++
 	a.stats.BytesReceived += uint64(len(frame))
-	if a.moves == nil || len(frame) > MaxFrame {
+	if a.moves == nil || len(frame) > MaxFrame || a.c.Early {
 		a.stats.PacketsDropped++
 		return Received{}
 	}

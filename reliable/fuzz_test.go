@@ -14,6 +14,11 @@ func forge(a *Assoc, pn packetNumber, chunks []byte) []byte {
 	if a.c.Protection != nil {
 		return forgeSealed(a, framing.TypeData, pn, chunks)
 	}
+	return forgePlain(a, pn, chunks)
+}
+
+// forgePlain is forge without a seal: on the byte stream, everything is.
+func forgePlain(a *Assoc, pn packetNumber, chunks []byte) []byte {
 	b := framing.AppendFixed(nil, framing.TypeData, framing.FlagCRC, packetFieldLen, int64(len(chunks)))
 	b = append(b, 1, 12, framing.KeyPacket[0])
 	b = append(b, a.c.LocalID[:]...)
@@ -51,6 +56,9 @@ func bounds(t *testing.T, a *Assoc) {
 		len(a.streams) > maxStreams+2 || a.unread > maxUnreadMessages || a.unreadBytes > maxUnreadBytes {
 		t.Fatalf("%d ranges, %d responses, %d spans of messages, %d streams, %d unread", len(a.acks.received), len(a.pathResponses), len(a.messagesDone), len(a.streams), a.unread)
 	}
+	if m := a.moves; m != nil && (len(m.moved) > maxMoved || len(m.elsewhere) > maxPathResponses || len(m.challenges) > maxChallenges) {
+		t.Fatalf("%d moved, %d responses, %d challenges", len(m.moved), len(m.elsewhere), len(m.challenges))
+	}
 	if c := a.control; c != nil && (cap(c.in.b) > 2*maxControl || len(c.in.have) > maxControlPieces || c.out.len() > maxControl) {
 		t.Fatalf("control stream: %d bytes in %d pieces, %d out", cap(c.in.b), len(c.in.have), c.out.len())
 	}
@@ -86,6 +94,22 @@ func FuzzReceiveSealed(f *testing.F) {
 	})
 }
 
+// FuzzReceiveFrames is FuzzReceive, also with frames of the byte stream, and moves.
+func FuzzReceiveFrames(f *testing.F) {
+	f.Add([]byte{6, 5, byte(chunkPing), 0, 0, 0, 0})
+	f.Add([]byte{4, 12, 1, 1, 200, 3, 50, 0, 4, byte(chunkMove), 5, 0, byte(chunkPing)})
+	f.Add([]byte{0, 6, byte(chunkMove), 1, 1, byte(chunkMove), 2, 0, 6, 3, byte(chunkMove), 3, 1, 4, 13, 2, 4, 11, 0})
+	f.Add([]byte{4, 14, 4, 14, 6, 18, byte(chunkPathChallenge), 1, 2, 3, 4, 5, 6, 7, 8, byte(chunkPathResponse), 1, 0, 0, 0, 0, 0, 0, 0, 4, 0})
+	f.Add(append([]byte{4, 12, 1, 1, 200, 1, 200, 4, 12, 0, 6, 30}, appendAck(nil, []pnRange{{0, 1}, {3, 4}}, 100, 100)...))
+	f.Fuzz(func(t *testing.T, script []byte) {
+		config := func(c *Config) { c.Moves = true }
+		if len(script) > 0 && script[0]&64 != 0 {
+			config = func(c *Config) { c.Moves, c.Carrier, c.Protection = true, ByteStream, new(nullProtection) }
+		}
+		fuzzReceive(t, script, config)
+	})
+}
+
 // fuzzReceive runs a script against an association; what is in it, the code says.
 func fuzzReceive(t *testing.T, script []byte, seal func(c *Config)) {
 	s := newRig(t, 1, wire{delay: time.Millisecond}, func(c *Config) {
@@ -97,6 +121,15 @@ func fuzzReceive(t *testing.T, script []byte, seal func(c *Config)) {
 		c.ReceiveWindow = 40000
 	})
 	a := s.ends[1]
+	choices := byte(11)
+	if a.moves != nil {
+		choices = 15
+		s.pipe = &pipe{gen: 1, delay: time.Millisecond}
+		for _, a := range s.ends {
+			a.SetAttached(s.now, Datagrams, true)
+			a.SetAttached(s.now, ByteStream, true)
+		}
+	}
 	pn := packetNumber(1 << 10)
 	next := func() byte {
 		if len(script) == 0 {
@@ -112,7 +145,11 @@ func fuzzReceive(t *testing.T, script []byte, seal func(c *Config)) {
 			n := min(int(next()), len(script))
 			pn += packetNumber(op>>3) - 3
 			p := forge(a, max(pn, 0), script[:n])
-			if seal != nil && op%8 == 5 && op&64 != 0 {
+			if a.moves != nil && op%8 == 6 {
+				a.ReceiveFrame(s.now, forgePlain(a, max(pn, 0), script[:n]))
+				p = nil
+			}
+			if a.c.Protection != nil && op%8 == 5 && op&64 != 0 {
 				p = forgeSealed(a, framing.TypeHello, max(pn, 0), script[:n])
 			}
 			a.Receive(s.now, p)
@@ -126,7 +163,7 @@ func fuzzReceive(t *testing.T, script []byte, seal func(c *Config)) {
 			s.now = s.now.Add(time.Duration(next()) * time.Millisecond)
 			a.Advance(s.now)
 		case 4:
-			switch next() % 11 {
+			switch next() % choices {
 			case 0:
 				a.Shutdown(s.now)
 			case 1:
@@ -148,19 +185,34 @@ func fuzzReceive(t *testing.T, script []byte, seal func(c *Config)) {
 			case 9:
 				a.SendHandshakeDone()
 			case 10:
-				if seal != nil {
+				if a.c.Protection != nil {
 					k := a.c.Protection.(*nullProtection)
 					k.updated = true
 					if next() == 255 {
 						k.err = errTestKeys
 					}
 				}
+			case 11:
+				a.PathChanged(s.now, time.Duration(op)*time.Millisecond, op&8 != 0)
+			case 12:
+				a.Move(s.now, Carrier(next()))
+			case 13:
+				c := next()
+				a.SetAttached(s.now, Carrier(c>>1), c&1 != 0)
+			case 14:
+				if b := a.AppendFrameChallenge(s.now, nil, [8]byte{1}); len(b) > 0 && op&8 != 0 {
+					s.sendFrame(1, b)
+				}
+				a.AppendChallenge(s.now, nil, [8]byte{2}, 1200)
+				if cs := a.CarrierStats(s.now, a.Active()); cs.Rate < 0 || cs.Silence < 0 {
+					t.Fatalf("%+v", cs)
+				}
 			}
 		case 7:
 			s.run(time.Duration(next())*time.Millisecond, func() bool { return false })
 		}
 		for n := 0; ; n++ {
-			if len(a.AppendDatagram(s.now, nil)) == 0 {
+			if len(a.AppendDatagram(s.now, nil)) == 0 && len(a.AppendFrame(s.now, nil)) == 0 {
 				break
 			}
 			if n > 1000 {

@@ -100,6 +100,9 @@ func (a *Assoc) ackReceived(t instant, c *chunk) error {
 		a.rtt.sample(t.sub(newest.sent), delay)
 		s.rtt = a.rtt.latest
 	}
+	if a.moves != nil { // others may have overtaken it on the other carrier
+		largest = newest.pn
+	}
 	l.largestAcked = max(l.largestAcked, largest)
 	if a.on == Datagrams {
 		a.detectLost(t, s)

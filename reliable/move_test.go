@@ -716,6 +716,32 @@ func TestMoveACKs(t *testing.T) {
 	}
 }
 
+// TestMoveOvertaken: a packet on the carrier that is not active says nothing about those
+// in flight on the other, however much faster it is.
+func TestMoveOvertaken(t *testing.T) {
+	s, _ := bothCarriers(t, Datagrams)
+	a := s.ends[0]
+	s.links[0].delay = 100 * time.Millisecond
+	s.pipe.delay = time.Millisecond
+	if _, err := s.bulk(0, 200<<10, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	s.wait(time.Second)
+	written, buf := 0, make([]byte, 64<<10)
+	for i := range 200 {
+		n, _ := a.Write(s.now, 0, make([]byte, 5000))
+		written += n
+		s.flush(0)
+		s.sendFrame(0, a.AppendFrameChallenge(s.now, nil, [8]byte{byte(i)}))
+		s.wait(5 * time.Millisecond)
+		s.ends[1].Read(s.now, 0, buf)
+	}
+	s.wait(time.Second)
+	if st := a.Stats(); st.PacketsLost != 0 || st.PacketsLate != 0 || written < 500000 {
+		t.Errorf("%d bytes: %+v", written, st)
+	}
+}
+
 // TestMoveSize: who does not move pays nothing.
 func TestMoveSize(t *testing.T) {
 	s := newRig(t, 1, wire{})
