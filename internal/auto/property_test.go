@@ -89,11 +89,11 @@ func random(t *testing.T, seed uint64) bool {
 func randomDuration(r *rand.Rand) time.Duration {
 	switch r.IntN(20) {
 	case 0:
-		return -time.Duration(r.IntN(int(time.Second))) // clocks go back
+		return -time.Duration(r.Int64N(int64(time.Second))) // clocks go back
 	case 1:
-		return time.Duration(r.IntN(int(20 * time.Second)))
+		return time.Duration(r.Int64N(int64(20*time.Second)))
 	}
-	return time.Duration(r.IntN(int(100 * time.Millisecond)))
+	return time.Duration(r.Int64N(int64(100*time.Millisecond)))
 }
 
 func change(r *rand.Rand, c *CarrierInput, now time.Time) {
