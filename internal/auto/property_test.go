@@ -91,9 +91,9 @@ func randomDuration(r *rand.Rand) time.Duration {
 	case 0:
 		return -time.Duration(r.Int64N(int64(time.Second))) // clocks go back
 	case 1:
-		return time.Duration(r.Int64N(int64(20*time.Second)))
+		return time.Duration(r.Int64N(int64(20 * time.Second)))
 	}
-	return time.Duration(r.Int64N(int64(100*time.Millisecond)))
+	return time.Duration(r.Int64N(int64(100 * time.Millisecond)))
 }
 
 func change(r *rand.Rand, c *CarrierInput, now time.Time) {
