@@ -5,9 +5,6 @@ import (
 	"time"
 )
 
-// twoCarriers gives a rig a byte stream beside its datagrams.
-func twoCarriers(c *Config) { c.Moves = true }
-
 // newPair returns a rig with two carriers, both attached.
 func newPair(t testing.TB, seed uint64, link wire, first Carrier, config ...func(*Config)) *rig {
 	s := newRig(t, seed, link, append(config, func(c *Config) { c.Moves, c.Carrier = true, first })...)
