@@ -249,6 +249,7 @@ func (s *Session) wantAttach(now time.Time) {
 		return
 	}
 	a.next = now
+	s.attachDue(now)
 }
 
 // attachDue begins an attempt to attach a byte stream if it is time. Session.mu is held.

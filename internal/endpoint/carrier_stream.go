@@ -15,13 +15,8 @@ import (
 type bearer struct {
 	Bearer
 	writing bool // a goroutine has what there is to send
-	strange int  // packets that were none of the association's
 	closing bool // it is closed when what is being written has gone out, or soon
 }
-
-// maxStrange is how many packets on a byte stream may be none of the association's: those
-// that come much too late, as what stood in a queue while the session was elsewhere.
-const maxStrange = 1 << 16
 
 // flushStream sends what the engine has for the byte stream. A goroutine does it, as that
 // may take long, which ends when nothing is left. Session.mu is held.
@@ -138,10 +133,7 @@ func (s *Session) receiveFrame(now time.Time, b *bearer, p []byte) error {
 	s.stats.pktsIn++
 	s.stats.wireIn += uint64(len(p))
 	if got := s.eng.ReceiveFrame(now, p); !got.Opened {
-		if b.strange++; b.strange > maxStrange {
-			return errStranger
-		}
-		return nil
+		return errStranger
 	}
 	s.arrived(now, reliable.ByteStream)
 	s.heard = now

@@ -365,6 +365,16 @@ func (m *mobile) pumping() bool {
 	return true
 }
 
+// waitOrRead is that of waitq. Where the peer's packets come on a byte stream, nobody has
+// to read the socket himself. Session.mu is held.
+func (s *Session) waitOrRead(q *waitq, done <-chan struct{}) {
+	if s.mob != nil && s.eng.Active() == reliable.ByteStream {
+		q.waitFor(&s.mu, done, s.ep)
+		return
+	}
+	q.waitOrRead(&s.mu, done, s.ep)
+}
+
 // stuck returns how long the engine has to wait at least with what it wants to do: the
 // active carrier takes nothing. Session.mu is held.
 func (s *Session) stuck() time.Duration {

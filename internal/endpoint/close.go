@@ -64,14 +64,14 @@ func (s *Session) shutdown() error {
 		defer t.Stop()
 	}
 	for s.hasHeld() && s.ended == nil && !late {
-		s.others.waitOrRead(&s.mu, nil, s.ep)
+		s.waitOrRead(&s.others, nil)
 	}
 	if s.eng == nil || s.ended != nil {
 		return nil
 	}
 	s.beginEnd(time.Now())
 	for s.ended == nil && !late {
-		s.others.waitOrRead(&s.mu, nil, s.ep)
+		s.waitOrRead(&s.others, nil)
 	}
 	switch {
 	case s.ended == session.ErrIdleTimeout && s.eng.Unacked(0) > 0:
@@ -155,7 +155,7 @@ func (s *Session) awaitEnd() {
 	defer s.mu.Unlock()
 	s.limitEnd(time.Now(), true)
 	for s.ended == nil && !s.removed && (s.eng != nil || s.dial != nil) {
-		s.others.waitOrRead(&s.mu, nil, s.ep)
+		s.waitOrRead(&s.others, nil)
 	}
 }
 

@@ -207,7 +207,11 @@ func (s *Session) arm(now time.Time) {
 	if s.atLimit() {
 		d = max(d, backOffCapped)
 	}
-	s.armed = now.Add(d)
+	at := now.Add(d)
+	if !s.armed.IsZero() && !at.Before(s.armed) {
+		return // whoever asks all the time would put it off for ever
+	}
+	s.armed = at
 	if s.timer == nil {
 		s.timer = time.AfterFunc(d, s.fire)
 	} else {

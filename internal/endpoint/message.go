@@ -214,7 +214,7 @@ func (s *Session) waitForRoom(ctx context.Context, end time.Time) {
 		})
 		defer t.Stop()
 	}
-	s.room.waitOrRead(&s.mu, doneOf(ctx), s.ep)
+	s.waitOrRead(&s.room, doneOf(ctx))
 }
 
 // outlives gives out what is left of its lifetime at now, and reports whether anything
@@ -332,7 +332,7 @@ func (s *Session) ReceiveMessage(ctx context.Context) (*session.Message, error) 
 			}
 			return nil, s.ended
 		}
-		s.messages.waitOrRead(&s.mu, doneOf(ctx), s.ep)
+		s.waitOrRead(&s.messages, doneOf(ctx))
 	}
 }
 

@@ -386,7 +386,7 @@ func (s *Session) Ping(ctx context.Context) (time.Duration, error) {
 			s.flush(time.Now())
 			continue
 		}
-		s.others.waitOrRead(&s.mu, doneOf(ctx), s.ep)
+		s.waitOrRead(&s.others, doneOf(ctx))
 	}
 }
 

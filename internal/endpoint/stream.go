@@ -33,7 +33,7 @@ func (s *Session) Read(p []byte) (int, error) {
 		if n, err := s.readSome(p); n > 0 || err != nil {
 			return n, err
 		}
-		s.readers.waitOrRead(&s.mu, nil, s.ep)
+		s.waitOrRead(&s.readers, nil)
 	}
 }
 
@@ -104,7 +104,7 @@ func (s *Session) copyOnce(w io.Writer) (int, error) {
 		if m == 0 {
 			copyBuffers.Put(b)
 			if err == nil {
-				s.readers.waitOrRead(&s.mu, nil, s.ep)
+				s.waitOrRead(&s.readers, nil)
 			}
 			s.mu.Unlock()
 			if err != nil {
@@ -177,7 +177,7 @@ func (s *Session) writeAll(p []byte) (n int, err error) {
 			return n, err
 		}
 		if k == 0 {
-			s.writers.waitOrRead(&s.mu, nil, s.ep)
+			s.waitOrRead(&s.writers, nil)
 			if err := s.writable(); err != nil {
 				return n, err
 			}
