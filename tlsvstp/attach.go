@@ -2,6 +2,7 @@ package tlsvstp
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 )
 
@@ -48,10 +49,13 @@ func SessionProtection(cs *tls.ConnectionState, client bool) (*Protection, error
 	return p, nil
 }
 
-// export exports keying material, which is only safe to do in TLS 1.3.
+// export exports keying material, RFC 8446 §7.5.
 func export(cs *tls.ConnectionState, label string, n int) ([]byte, error) {
 	if err := VerifyState(*cs); err != nil {
 		return nil, err
+	}
+	if !cs.HandshakeComplete {
+		return nil, errors.New("tlsvstp: the TLS handshake is not over")
 	}
 	b, err := cs.ExportKeyingMaterial(label, nil, n)
 	if err != nil {
