@@ -41,7 +41,8 @@
 // since. The score and the time on the carrier do not matter then, but SwitchCooldown does.
 // If the path of both paused, both come back at once, so after the first answer of the
 // standby the active carrier has another half of a round trip, at most 50 ms. When no
-// standby answers, the session stays where it is and both are watched.
+// standby answers, the session stays where it is and both are watched. A standby that is
+// not attached is asked for by probes too, after the second PTO or error.
 //
 // A carrier that is gone is left at once, cooldown or not, for any attached standby; if that
 // has lost its last probe, it gets ProbeTimeout to answer first. It is moved to then even
@@ -77,7 +78,8 @@
 // A session moves when the score of the standby has been better by more than MinScoreMargin
 // and a quarter of the active one's for 1 s, and the standby has answered ProbeAttempts
 // probes in a row in that time. Timeouts and errors count for this from threshold on. It
-// moves after MinDwellTime on a carrier and SwitchCooldown after the last move.
+// moves after MinDwellTime on a carrier and SwitchCooldown after the last move. Without a
+// standby one is asked for every 5 s while loss, timeouts, errors or rate are reasons to go.
 //
 // # Rates
 //
@@ -141,6 +143,7 @@ const (
 	penaltyHalfLife  = 30 * time.Second
 	bestHalfLife     = 60 * time.Second
 
+	absentEvery    = 5 * time.Second // a standby that is not there is asked for
 	maxGrace       = 50 * time.Millisecond
 	enoughPackets  = 20
 	tolerableLoss  = 0.10

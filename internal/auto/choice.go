@@ -50,15 +50,7 @@ func (d *Decider) better(v *view) Reason {
 	if d.trial.wanted(d, v) {
 		return ReasonRate
 	}
-	a, s := d.partsOf(d.now, v.a, true), d.partsOf(d.now, v.s, false)
-	leave := a
-	// A few of these are had by every carrier.
-	if enough := float64(d.cfg.ConsecutiveFailuresThreshold); v.a.timeouts < enough {
-		leave.timeouts = 0
-	}
-	if enough := float64(d.cfg.ConsecutiveFailuresThreshold); v.a.errors < enough {
-		leave.errors = 0
-	}
+	a, s, leave := d.partsOf(d.now, v.a, true), d.partsOf(d.now, v.s, false), d.leaving(v)
 	margin := milliseconds(d.cfg.MinScoreMargin)
 	if sum := leave.sum(); sum-s.sum() > margin+leaveShare*sum {
 		return leave.worst(s, d.active)
@@ -73,9 +65,31 @@ func (d *Decider) better(v *view) Reason {
 	return ReasonNone
 }
 
+// leaving are the parts of the active carrier's score that count for leaving it.
+func (d *Decider) leaving(v *view) parts {
+	p, enough := d.partsOf(d.now, v.a, true), float64(d.cfg.ConsecutiveFailuresThreshold)
+	// A few of these are had by every carrier.
+	if v.a.timeouts < enough {
+		p.timeouts = 0
+	}
+	if v.a.errors < enough {
+		p.errors = 0
+	}
+	return p
+}
+
+// bad reports whether any other carrier may well be better.
+func (d *Decider) bad(v *view) bool {
+	p := d.leaving(v)
+	return p.sum()-p.trip > milliseconds(d.cfg.MinScoreMargin)+leaveShare*p.sum() || d.trial.wanted(d, v)
+}
+
 // choose compares two carriers of which the active one lives.
 func (d *Decider) choose(v *view, dec *Decision) {
 	defer d.watch(v, dec)
+	if !v.usable && d.bad(v) {
+		d.probe(dec, absentEvery)
+	}
 	why := d.better(v)
 	if why == ReasonNone {
 		d.candidate = ReasonNone

@@ -171,6 +171,7 @@ func (d *Decider) obeyPin(v *view, dec *Decision) {
 		return
 	}
 	if !v.usable {
+		d.probe(dec, max(d.cfg.ProbeTimeout, d.probeEvery(v, 3)))
 		return
 	}
 	if c := d.cooled(); !d.pinSet && d.now.Before(c) && !v.active.Gone {

@@ -185,9 +185,50 @@ func TestStandbyMustAnswer(t *testing.T) {
 			}
 			s.decide()
 			require.Equal(t, tt.moves, s.dec.Move)
-			require.Equal(t, !tt.moves && s.standby().Attached && !s.standby().Gone, s.dec.Probe)
+			require.Equal(t, !tt.moves, s.dec.Probe, "also of one that is not attached")
 		})
 	}
+}
+
+// TestAbsent: while the active carrier is bad a standby is asked for, every now and then.
+func TestAbsent(t *testing.T) {
+	s := newScript(t, Config{})
+	probes := 0
+	s.standby().Attached = false
+	s.wait(20*time.Second, func() {
+		if s.dec.Probe {
+			probes++
+		}
+	})
+	require.Zero(t, probes)
+	s.wait(20*time.Second, func() {
+		s.active().Lost += 4
+		if s.dec.Probe {
+			probes++
+		}
+	})
+	s.wantStay()
+	require.InDelta(t, 4, probes, 1)
+
+	s.d.SetPin(true, reliable.ByteStream)
+	s.wait(50*ms, nil)
+	s.wait(time.Second, nil)
+	s.wantStay()
+	s.standby().Attached = true
+	s.wait(100*ms, nil)
+	s.wantMove(reliable.ByteStream, ReasonPinned)
+}
+
+// TestAbsentSuspect: one lost packet makes nobody dial.
+func TestAbsentSuspect(t *testing.T) {
+	s := newScript(t, Config{})
+	s.wait(3*time.Second, nil)
+	s.standby().Attached = false
+	s.silent(60 * ms)
+	require.False(t, s.dec.Probe)
+	require.Equal(t, s.in.Now.Add(40*ms), s.dec.Next)
+	s.silent(40 * ms)
+	require.True(t, s.dec.Probe)
 }
 
 // TestGoneWaits: a standby that lost a probe has ProbeTimeout to answer, then it is moved to anyway.

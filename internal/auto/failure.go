@@ -179,10 +179,13 @@ func (u *unansweredState) ripe(now time.Time, pto time.Duration) uint64 {
 
 // suspect prepares for a verdict.
 func (d *Decider) suspect(v *view, dec *Decision) {
-	if v.usable {
-		d.probe(dec, d.probeEvery(v, 1))
-	}
 	in := v.active
+	switch again := 2 * pto(in); {
+	case v.usable || in.Silence >= again || in.Timeouts > 1 || d.failed.errors > 1:
+		d.probe(dec, d.probeEvery(v, 1))
+	case in.Silence >= 0: // a new connection costs more than a probe
+		dec.at(d.now.Add(again - in.Silence))
+	}
 	for _, at := range [...]time.Duration{times(pto(in), d.cfg.ConsecutiveFailuresThreshold), stalledProven, stalledSilence} {
 		if in.Silence < at {
 			dec.at(d.now.Add(at - in.Silence))
@@ -193,7 +196,8 @@ func (d *Decider) suspect(v *view, dec *Decision) {
 // escape leaves a dead carrier, if that can be.
 func (d *Decider) escape(v *view, dec *Decision) {
 	if !v.usable {
-		return // until one is attached
+		d.probe(dec, d.cfg.ProbeTimeout) // until one is attached
+		return
 	}
 	gone := v.active.Gone
 	if c := d.cooled(); d.now.Before(c) && !gone {

@@ -41,7 +41,8 @@ type Decision struct {
 	To     reliable.Carrier
 	Reason Reason
 
-	// Probe asks for a probe of the standby now.
+	// Probe asks for a probe of the standby now. One that is not attached is to be
+	// attached, if that can be.
 	Probe bool
 
 	// Next is when to decide again at the latest, always later than Input.Now. Zero
