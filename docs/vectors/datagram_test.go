@@ -20,12 +20,33 @@ type datagramParams struct {
 	Credit      [4]int64 `json:"credit"`
 	AckMicros   int64    `json:"ack_delay_us"`
 	Service     int      `json:"service"`
+	Carriers    hexBytes `json:"carriers,omitempty"` // server: a byte each
 }
 
 func (p *params) datagram() handshake.DatagramParams {
 	return handshake.DatagramParams{Params: p.params(), SourceID: handshake.ConnID(p.Datagram.SourceID), MaxDatagram: p.Datagram.MaxDatagram,
 		Credit:   handshake.Credit{MaxData: p.Datagram.Credit[0], MaxStreamData: p.Datagram.Credit[1], MaxStreams: p.Datagram.Credit[2], MaxMessages: p.Datagram.Credit[3]},
-		AckDelay: time.Duration(p.Datagram.AckMicros) * time.Microsecond, Stream: p.Datagram.Service == 1}
+		AckDelay: time.Duration(p.Datagram.AckMicros) * time.Microsecond, Stream: p.Datagram.Service >= 1, Moves: p.Datagram.Service == 2,
+		Carriers: carriersOf(p.Datagram.Carriers)}
+}
+
+// carriersOf makes a set of a list.
+func carriersOf(list []byte) (c handshake.Carriers) {
+	for _, i := range list {
+		c |= 1 << i
+	}
+	return c
+}
+
+// serviceOf is the number of a service.
+func serviceOf(stream, moves bool) int {
+	switch {
+	case moves:
+		return 2
+	case stream:
+		return 1
+	}
+	return 0
 }
 
 func datagramParamsOf(d *handshake.DatagramParams) *params {
@@ -34,8 +55,11 @@ func datagramParamsOf(d *handshake.DatagramParams) *params {
 	p.Datagram = &datagramParams{SourceID: d.SourceID[:], MaxDatagram: d.MaxDatagram,
 		Credit:    [4]int64{d.Credit.MaxData, d.Credit.MaxStreamData, d.Credit.MaxStreams, d.Credit.MaxMessages},
 		AckMicros: d.AckDelay.Microseconds()}
-	if d.Stream {
-		p.Datagram.Service = 1
+	p.Datagram.Service = serviceOf(d.Stream, d.Moves)
+	for i := range byte(2) {
+		if d.Carriers&(1<<i) != 0 {
+			p.Datagram.Carriers = append(p.Datagram.Carriers, i)
+		}
 	}
 	return p
 }
@@ -46,7 +70,7 @@ type datagramAgreed struct {
 	MaxDatagram int      `json:"peer_max_datagram"`
 	Credit      [4]int64 `json:"peer_credit"`
 	AckMicros   int64    `json:"peer_ack_delay_us"`
-	Service     int      `json:"service"`
+	Service     int      `json:"service"` // what it comes to
 }
 
 func datagramAgreedOf(r *handshake.DatagramResult) *agreed {
@@ -55,9 +79,7 @@ func datagramAgreedOf(r *handshake.DatagramResult) *agreed {
 	a.Datagram = &datagramAgreed{PeerID: r.PeerID[:], MaxDatagram: r.Peer.MaxDatagram,
 		Credit:    [4]int64{r.Peer.Credit.MaxData, r.Peer.Credit.MaxStreamData, r.Peer.Credit.MaxStreams, r.Peer.Credit.MaxMessages},
 		AckMicros: r.Peer.AckDelay.Microseconds()}
-	if r.Stream {
-		a.Datagram.Service = 1
-	}
+	a.Datagram.Service = serviceOf(r.Stream, r.Moves)
 	return a
 }
 
@@ -329,7 +351,7 @@ func datagramVectors(t *testing.T) []datagramVector {
 	bad("credit of no bytes", 1, one, field(framing.KeyCredit, ""))
 	bad("ack delay of more than a second", 1, one, varints(framing.KeyAckDelay, 1_000_001))
 	bad("ack delay of two varints", 1, one, varints(framing.KeyAckDelay, 1, 1))
-	bad("service 02", 1, one, field(framing.KeyService, "\x02"))
+	bad("service 03", 1, one, field(framing.KeyService, "\x03"))
 	bad("service of two bytes", 1, one, field(framing.KeyService, "\x01\x01"))
 	bad("checksum 02", 1, one, field(framing.KeyChecksum, "\x02"))
 	bad("idle of two varints", 1, one, varints(framing.KeyIdle, 1, 1))
@@ -418,6 +440,22 @@ func datagramVectors(t *testing.T) []datagramVector {
 	refused("refusal without a code", 0, "")
 	client("a refusal of another client", "7.4", list(raw(framing.TypeErr, crc, block(t, fields{server, varints(framing.KeyCode, 9)}), nil, true)), "ignored")
 	client("a refusal without the CRC flag", "7.4", list(raw(framing.TypeErr, 0, block(t, fields{toClient, varints(framing.KeyCode, 9)}), nil, true)), "ignored")
+
+	// Carriers.
+	moves := field(framing.KeyService, "\x02")
+	mover, md := *cp, *cp.Datagram
+	md.Service, mover.Datagram = 2, &md
+	for _, c := range []struct {
+		name     string
+		carriers hexBytes
+	}{{"a client that would move, to a server with both carriers", hexBytes{0, 1}}, {"to one with datagrams only", hexBytes{0}}, {"to one that does not know of carriers", nil}} {
+		self, d := *sp, *sp.Datagram
+		d.Carriers, self.Datagram = c.carriers, &d
+		v := add(datagramVector{Name: c.name, Section: "7.14", Role: "server", Self: &self, Cookie: hexBytes(cookie.Value)}, list(with(one, moves)), "done")
+		add(datagramVector{Name: c.name, Section: "7.14", Role: "client", Self: &mover}, list(nil, retry, v.Steps[0].Out[0]), "begin", "again", "done")
+	}
+	add(datagramVector{Name: "carriers that nobody asked for", Section: "7.14", Role: "client", Self: cp}, list(nil, retry, welcome(t, toClient, server, one, session, field(framing.KeyCarriers, "\x00\x01"))), "begin", "again", "done")
+	add(datagramVector{Name: "carriers in another order, with others", Section: "7.14", Role: "client", Self: &mover}, list(nil, retry, welcome(t, toClient, server, one, session, field(framing.KeyCarriers, "\x01\x07\x00"))), "begin", "again", "done")
 	return vs
 }
 

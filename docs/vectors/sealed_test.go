@@ -209,7 +209,11 @@ func sealedVectors(t *testing.T) []sealedVector {
 		t.Helper()
 		add(role, name, block(t, append(slices.Clip(least[role]), f)), code)
 	}
-	with("client", "service 2", 1, field(framing.KeyService, "\x02"))
+	with("client", "service 2", 0, field(framing.KeyService, "\x02"))
+	with("client", "service 3", 1, field(framing.KeyService, "\x03"))
+	with("client", "carriers mean nothing", 0, field(framing.KeyCarriers, "\x00\x01"))
+	with("server", "both carriers", 0, field(framing.KeyCarriers, "\x00\x01"))
+	with("server", "one carrier, and one that is not known", 0, field(framing.KeyCarriers, "\x00\x02"))
 	with("client", "what a server has is ignored", 0, field(framing.KeyConfirm, "\x07"))
 	with("server", "what a client has is ignored", 0, field(framing.KeyService, "\x07"))
 	with("server", "confirm 2", 1, field(framing.KeyConfirm, "\x02"))
