@@ -6,6 +6,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"net"
+	"net/netip"
 	"time"
 
 	"github.com/vstp-go/vstp/framing"
@@ -83,11 +85,13 @@ func (e *Endpoint) BeginStream(b Bearer, r *handshake.DatagramResult, own *hands
 	if client && !e.cfg.Auto.NoStandby {
 		m.probes[reliable.Datagrams].next = now
 	}
+	prefix, counted := streamPrefix(m.raddr)
+	counted = counted && !client
 	e.mu.Lock()
 	err := e.usable()
 	switch {
 	case err != nil:
-	case len(e.sessions) >= e.cfg.maxAssociations():
+	case len(e.sessions) >= e.cfg.maxAssociations(), counted && e.prefixes[prefix] >= e.cfg.maxPerPrefix():
 		e.stats.overloaded.Add(1)
 		err = errTooMany
 	case e.sessions[s.id] != nil:
@@ -96,6 +100,9 @@ func (e *Endpoint) BeginStream(b Bearer, r *handshake.DatagramResult, own *hands
 		e.sessions[s.id] = s
 		e.byPeer[peerKey{to.AddrPort, s.peerID}] = s
 		s.up = true
+		if s.prefix, s.counted = prefix, counted; counted {
+			e.prefixes.add(prefix)
+		}
 	}
 	e.mu.Unlock()
 	if err != nil {
@@ -109,6 +116,15 @@ func (e *Endpoint) BeginStream(b Bearer, r *handshake.DatagramResult, own *hands
 	s.flush(now)
 	s.mu.Unlock()
 	return s, nil
+}
+
+// streamPrefix returns where the peer of a byte stream is, if that is known.
+func streamPrefix(a net.Addr) (netip.Prefix, bool) {
+	t, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.Prefix{}, false
+	}
+	return prefixOf(t.AddrPort().Addr().Unmap()), true
 }
 
 // secret returns the secret of the session. Session.mu is held.

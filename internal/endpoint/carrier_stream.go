@@ -63,6 +63,7 @@ func (s *Session) pump(b *bearer, buf *[streamBatch]byte, p []byte) {
 		if err != nil {
 			b.writing = false
 			s.streamGone(now, b, err)
+			s.flush(now)
 			break
 		}
 		if s.mob.bearer != b || s.removed {

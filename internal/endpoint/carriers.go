@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"log/slog"
 	"net"
 	"sync"
 	"time"
@@ -87,8 +86,7 @@ type mobile struct {
 	moves   []session.Move
 	count   uint64
 	open    bool      // the last of moves has no Gap yet
-	before  time.Time // last packet of the peer but one
-	heard   time.Time // last packet of the peer before the last of moves
+	heard   time.Time // last packet of the peer on the carrier before the last of moves
 	moved   uint64    // reliable.Stats.BytesMoved before it
 	told    int       // how many of moves OnMove has yet to be told
 	telling bool
@@ -136,7 +134,7 @@ func (s *Session) Move(ctx context.Context, c reliable.Carrier) error {
 		return session.ErrNotSupported
 	}
 	m := s.mob
-	for {
+	for asked := false; ; asked = true {
 		now := time.Now()
 		switch {
 		case s.closed:
@@ -156,10 +154,15 @@ func (s *Session) Move(ctx context.Context, c reliable.Carrier) error {
 		if err := over(ctx, nil); err != nil {
 			return err
 		}
-		m.attach.wanted = true
-		s.wantCarrier(now, c)
-		if err := m.attach.err; err != nil && !m.attach.busy && c == reliable.ByteStream {
-			return err
+		switch a := &m.attach; {
+		case !asked:
+			a.wanted = true
+			if a.err = nil; !a.busy {
+				a.next = time.Time{} // however long that would have been
+			}
+			s.wantCarrier(now, c)
+		case c == reliable.ByteStream && !a.busy && a.err != nil:
+			return a.err
 		}
 		s.flush(now)
 		m.waiters.wait(&s.mu, doneOf(ctx))
@@ -221,9 +224,8 @@ func (s *Session) carrierMoved(now time.Time, to reliable.Carrier, byPeer bool) 
 	m.moves = append(m.moves, session.Move{Time: now, From: other(to).String(), To: to.String(), Reason: why, ByPeer: byPeer})
 	m.count++
 	m.open = true
-	m.heard = s.heard
+	m.heard = s.eng.CarrierStats(now, other(to)).Received
 	if byPeer { // it has come by the new carrier, most likely
-		m.heard = m.before
 		s.arrived(now, to)
 	}
 	m.moved = st.BytesMoved
@@ -231,7 +233,6 @@ func (s *Session) carrierMoved(now time.Time, to reliable.Carrier, byPeer bool) 
 	m.next = now
 	m.waiters.wake()
 	s.readers.wake() // some of them read the socket, where nothing may come any more
-	s.ep.note(slog.LevelInfo, "vstp: moved to another carrier", "to", to.String(), "reason", why)
 }
 
 func other(c reliable.Carrier) reliable.Carrier { return reliable.ByteStream - c }
@@ -253,7 +254,6 @@ func (s *Session) arrived(now time.Time, c reliable.Carrier) {
 		p.sent = time.Time{}
 		s.probe(now, c)
 	}
-	m.before = s.heard
 	if m.open && s.eng.Active() == c {
 		m.open = false
 		last := &m.moves[len(m.moves)-1]
@@ -270,19 +270,26 @@ func (s *Session) tellMoves() {
 	if m.told == 0 || m.telling {
 		return
 	}
-	if s.ep.cfg.Auto.OnMove == nil {
+	log, hook := s.ep.cfg.Logger, s.ep.cfg.Auto.OnMove
+	if log == nil && hook == nil {
 		m.told = 0
 		return
 	}
 	m.telling = true
-	go func() {
+	go func() { // no lock may be held, and nobody waits for what a hook does
 		s.mu.Lock()
 		for m.told > 0 {
 			m.settle(s.eng)
 			mv := m.moves[max(0, len(m.moves)-m.told)]
 			m.told--
 			s.mu.Unlock()
-			s.ep.cfg.Auto.OnMove(s, mv)
+			if log != nil {
+				log.Info("vstp: moved to another carrier", "remote", s.RemoteAddr(), "from", mv.From, "to", mv.To,
+					"reason", mv.Reason, "gap", mv.Gap, "resent", mv.Resent)
+			}
+			if hook != nil {
+				hook(s, mv)
+			}
 			s.mu.Lock()
 		}
 		m.telling = false
