@@ -27,6 +27,9 @@ func joinCarriers(udp, tcp error) error {
 
 // Error implements error.
 func (e *carriersError) Error() string {
+	if e.udp.Error() == e.tcp.Error() {
+		return "on udp and tcp: " + e.udp.Error()
+	}
 	return "on udp: " + e.udp.Error() + "; on tcp: " + e.tcp.Error()
 }
 

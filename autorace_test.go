@@ -222,9 +222,9 @@ var raceCases = []raceCase{
 
 	// Both are dead: one error, in time. Trap A3.
 	{name: "nobody there", udp: []raceStep{{after: msec, err: syscall.ECONNREFUSED}}, tcp: raceStep{after: msec, err: syscall.ECONNREFUSED},
-		want: "on udp: connection refused; on tcp: connection refused", log: "0 udp, 1 tcp"},
+		want: "on udp and tcp: connection refused", log: "0 udp, 1 tcp"},
 	{name: "silence", bound: time.Second, udp: []raceStep{neverStep}, tcp: neverStep,
-		want: "on udp: context deadline exceeded; on tcp: context deadline exceeded", log: "0 udp, 250 tcp, 1000 tcp ended, 1000 udp ended"},
+		want: "on udp and tcp: context deadline exceeded", log: "0 udp, 250 tcp, 1000 tcp ended, 1000 udp ended"},
 	{name: "silence, patience over", udp: []raceStep{{after: 10 * time.Second, err: session.ErrHandshakeTimeout}}, tcp: raceStep{after: 10 * time.Second, err: errNoRoute},
 		want: "on udp: vstp: handshake timeout; on tcp: no route", log: "0 udp, 250 tcp"},
 	{name: "context ends in the head start", bound: 100 * msec, udp: []raceStep{neverStep}, tcp: neverStep, want: "context deadline exceeded", log: "0 udp, 100 udp ended"},

@@ -104,7 +104,7 @@ func TestDatagramSockets(t *testing.T) {
 
 // What the networks are called, and what is wrong with others.
 func TestDatagramNetworks(t *testing.T) {
-	for _, network := range []string{"udp", "udp4", "udp6", "auto", "", "unixgram", "ip"} {
+	for _, network := range []string{"udp", "udp4", "udp6", "auto5", "", "unixgram", "ip"} {
 		_, err := vstp.Listen(network, "127.0.0.1:0")
 		require.ErrorIs(t, err, net.UnknownNetworkError(network))
 	}
@@ -114,7 +114,7 @@ func TestDatagramNetworks(t *testing.T) {
 		require.True(t, errors.As(err, &oe) && oe.Op == "listen" && oe.Net == network)
 		require.ErrorIs(t, err, net.UnknownNetworkError(network))
 	}
-	for _, network := range []string{"auto", "rudp5", "udp7", ""} {
+	for _, network := range []string{"auto5", "rudp5", "udp7", ""} {
 		_, err := vstp.Dial(network, "127.0.0.1:1")
 		require.ErrorIs(t, err, net.UnknownNetworkError(network))
 	}

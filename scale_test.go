@@ -67,15 +67,22 @@ func TestIdleConnections(t *testing.T) {
 			_, err = io.ReadFull(s, make([]byte, 1))
 			require.NoError(t, err)
 		}
-		if tr.datagrams() {
+		switch {
+		case tr.auto():
+			goroutines += 3 * conns // and TCP beside it at both ends
+		case tr.datagrams():
 			goroutines += conns // each Dial has a socket, which somebody has to read
 		}
 		require.LessOrEqual(t, runtime.NumGoroutine(), goroutines+10, "goroutines of connections that do nothing")
 		per := (memoryInUse() - memory) / int64(conns)
 		limit := int64(24 << 10) // both ends; the design wants 6 KiB above a socket's for each
 		switch {
+		case tr.tls && tr.auto():
+			limit = 2 * 128 << 10 // twice crypto/tls
 		case tr.tls:
 			limit = 128 << 10 // crypto/tls
+		case tr.auto():
+			limit = 64 << 10
 		case tr.datagrams():
 			limit = 2 * 16 << 10
 			if raceEnabled {
@@ -84,6 +91,7 @@ func TestIdleConnections(t *testing.T) {
 		case tr.config.Compression != 0:
 			limit = 4 << 20
 		}
+		t.Logf("%d bytes per connection", per)
 		require.Less(t, per, limit, "bytes per connection")
 	})
 }
@@ -97,7 +105,12 @@ func TestOpenClose(t *testing.T) {
 			conns = sized(3_000, 300)
 		}
 		ln, d := tr.start(t)
-		connect(t, ln, d)
+		c, _ := connect(t, ln, d)
+		if tr.auto() { // the standby comes in the background
+			require.NoError(t, c.Move(t.Context(), vstp.CarrierTCP))
+			_, err := c.Ping(t.Context())
+			require.NoError(t, err)
+		}
 		leaks := goleak.IgnoreCurrent()
 		descriptors := openDescriptors(t)
 

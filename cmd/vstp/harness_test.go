@@ -226,7 +226,11 @@ func (s site) serve(t testing.TB, args ...string) (addr string, p *process) {
 // args returns a client's command line.
 func (s site) args(args ...string) []string { return append(args[:len(args):len(args)], s.client...) }
 
-var tcpSite = site{network: "tcp", listen: "127.0.0.1:0"}
+// tcpSite has a server on TCP alone. Clients that are told nothing find that out.
+var tcpSite = site{network: "tcp", listen: "127.0.0.1:0", server: []string{"--network", "tcp"}, client: []string{"--network", "tcp"}}
+
+// path reports whether commands tell about the path of packets.
+func (s site) path() bool { return s.network == "rudp" || s.network == "auto" }
 
 // writeFile makes a file with a time in the past.
 func writeFile(t testing.TB, path string, data []byte) {

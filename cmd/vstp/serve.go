@@ -110,12 +110,30 @@ func (f *serveFlags) run(ctx context.Context, dir string, stderr io.Writer) erro
 			log.printf("%s: %v", from, err)
 			vc.CloseWithError(vstp.CodeApplication, err.Error())
 		case ctx.Err() != nil:
+			settle(vc, f.grace)
 			vc.CloseWithError(vstp.CodeApplication, "the server is shutting down")
 		case f.verbose:
 			log.printf("%s: %v", from, err)
 		}
 	}}
 	return loop.run(ctx, ln)
+}
+
+// settleTime is how long a client may take to say that it has what it was sent.
+const settleTime = 500 * time.Millisecond
+
+// settle waits until a client has what it was sent, as it shows by its end or its next
+// request, or by a while in which nothing is on its way: on UDP, an end with an error is not for
+// afterwards.
+func settle(c *vstp.Conn, grace time.Duration) {
+	for end := time.Now().Add(grace); c.Stats().PacketsSent > 0 && time.Now().Before(end); {
+		ctx, cancel := context.WithTimeout(context.Background(), settleTime)
+		_, err := c.ReceiveMessage(ctx)
+		cancel()
+		if !isTimeout(err) || c.Stats().BytesInFlight == 0 {
+			return
+		}
+	}
 }
 
 // A lineLog writes whole lines from several goroutines.

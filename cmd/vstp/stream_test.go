@@ -25,7 +25,7 @@ func TestPing(t *testing.T) {
 		require.Equal(t, 5, strings.Count(out, "seq="))
 		require.Contains(t, out, "5 sent, 5 answered, 0% lost")
 		require.Contains(t, out, "p50/p99")
-		require.Equal(t, s.network == "rudp", strings.Contains(out, "path: "))
+		require.Equal(t, s.path(), strings.Contains(out, "path: "))
 		require.Equal(t, s.tls, strings.Contains(out, "\nTLS 1.3, "))
 		var rep pingReport
 		require.NoError(t, json.Unmarshal([]byte(vstpOK(t, s.args("ping", "--json", "-c", "3", "-i", "1ms", addr)...)), &rep))
@@ -33,7 +33,7 @@ func TestPing(t *testing.T) {
 		require.EqualValues(t, 3, rep.Answered)
 		require.EqualValues(t, 3, rep.RTT.Count)
 		require.Equal(t, s.tls, rep.TLS != nil)
-		require.Equal(t, s.network == "rudp", rep.Path != nil)
+		require.Equal(t, s.path(), rep.Path != nil)
 		if rep.Path != nil {
 			require.Positive(t, rep.Path.RTT)
 			require.GreaterOrEqual(t, rep.Path.MTU, 1200)
@@ -294,7 +294,7 @@ func TestBench(t *testing.T) {
 			require.NoError(t, json.Unmarshal([]byte(vstpOK(t, s.args(args...)...)), &rep), flags)
 			require.Equal(t, addr, rep.Address)
 			require.True(t, strings.HasPrefix(rep.Network, s.network))
-			require.Equal(t, s.network == "rudp", rep.Path != nil)
+			require.Equal(t, s.path(), rep.Path != nil)
 			if rep.Path != nil {
 				require.Positive(t, rep.Path.MTU)
 				require.Positive(t, rep.Path.Sent)
