@@ -99,6 +99,9 @@ func (f *failureState) judge(d *Decider, v *view) Reason {
 	case f.large:
 		return ReasonLargeLost
 	}
+	if in.Silence < minSilence {
+		return ReasonNone
+	}
 	silent := in.Silence >= times(pto(in), threshold) && f.unanswered.ripe(d.now, pto(in)) >= unlucky(threshold, v.a)
 	if !silent && in.Timeouts < threshold {
 		return ReasonNone
@@ -186,7 +189,7 @@ func (d *Decider) suspect(v *view, dec *Decision) {
 	case in.Silence >= 0: // a new connection costs more than a probe
 		dec.at(d.now.Add(again - in.Silence))
 	}
-	for _, at := range [...]time.Duration{times(pto(in), d.cfg.ConsecutiveFailuresThreshold), stalledProven, stalledSilence} {
+	for _, at := range [...]time.Duration{times(pto(in), d.cfg.ConsecutiveFailuresThreshold), minSilence, stalledProven, stalledSilence} {
 		if in.Silence < at {
 			dec.at(d.now.Add(at - in.Silence))
 		}

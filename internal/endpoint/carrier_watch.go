@@ -13,6 +13,10 @@ const (
 	probeAgain    = time.Second
 	maxProbeAgain = 30 * time.Second
 
+	// probeTwice is how long the answer to a probe may take, at least, until another one
+	// is sent that is wanted urgently.
+	probeTwice = 100 * time.Millisecond
+
 	// standbyProbe is the size of the datagram that asks whether the standby lives. The
 	// first ones are as large as every path has to carry.
 	standbyProbe = 64
@@ -26,6 +30,7 @@ const (
 type probing struct {
 	data    [8]byte
 	sent    time.Time // of the one that is under way; zero is none
+	asked   time.Time // of the first one that was not answered
 	last    time.Time // of the last one
 	next    time.Time // of the next one; zero is none
 	lost    int       // in a row
@@ -43,7 +48,7 @@ func (s *Session) probeTimeout() time.Duration {
 func (s *Session) probe(now time.Time, c reliable.Carrier) {
 	m := s.mob
 	p := &m.probes[c]
-	if !p.sent.IsZero() || s.ended != nil {
+	if s.ended != nil || !p.sent.IsZero() && now.Sub(p.sent) < max(probeTwice, 3*p.rtt) {
 		return
 	}
 	p.next = time.Time{}
@@ -62,6 +67,9 @@ func (s *Session) probe(now time.Time, c reliable.Carrier) {
 			size = reliable.BaseMTU
 		}
 		m.aside = s.eng.AppendChallenge(now, m.aside[:0], p.data, size)
+	}
+	if p.sent.IsZero() {
+		p.asked = now
 	}
 	p.sent, p.last = now, now
 }
@@ -96,7 +104,7 @@ func (s *Session) probesDue(now time.Time) {
 	active := s.eng.Active()
 	for c := reliable.Datagrams; c < carriers; c++ {
 		p := &m.probes[c]
-		if !p.sent.IsZero() && now.Sub(p.sent) >= s.probeTimeout() {
+		if !p.sent.IsZero() && now.Sub(p.asked) >= s.probeTimeout() {
 			p.sent, p.hurried = time.Time{}, false
 			p.lost++
 			m.next = now
@@ -153,7 +161,7 @@ func (s *Session) mobileAt() time.Time {
 		p := &m.probes[c]
 		switch {
 		case !p.sent.IsZero():
-			first(p.sent.Add(s.probeTimeout()))
+			first(p.asked.Add(s.probeTimeout()))
 		case !s.client || c == active || c == reliable.ByteStream && m.bearer == nil || c == reliable.Datagrams && !s.remote.IsValid():
 		case s.ep.cfg.Auto.NoStandby && p.next.IsZero():
 		default:
