@@ -34,6 +34,14 @@ const (
 	streamBDPs      = 4 // that may be in flight beyond the smallest window
 )
 
+// A frame is read as a whole: on a slow stream a large one holds up all that is in it, and
+// what is more urgent and comes behind it.
+const (
+	minFrame   = 8 << 10
+	firstFrame = 16 << 10
+	frameTime  = 10 * time.Millisecond // that a frame takes at most
+)
+
 // A streamControl is the controller of the byte stream. It holds nothing up but by a
 // window that is wide for how fast the stream has proved to be.
 type streamControl struct {
@@ -58,6 +66,15 @@ func (c *streamControl) delivers(rate float64, rtt time.Duration) {
 	c.rate = rate
 	bdp := min(rate*rtt.Seconds(), maxStreamWindow)
 	c.size = min(minStreamWindow+streamBDPs*int(bdp), maxStreamWindow)
+}
+
+// frames is the size of frames for that rate.
+func (c *streamControl) frames() mtuState {
+	size := firstFrame
+	if c.rate > 0 {
+		size = max(minFrame, int(min(c.rate*frameTime.Seconds(), MaxFrame)))
+	}
+	return mtuState{current: size, limit: size} // it is not searched for
 }
 
 // A meter tells how much was delivered lately.

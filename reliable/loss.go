@@ -157,7 +157,7 @@ func (a *Assoc) settle(t instant, p *sentPacket, s *ackSample) {
 		a.mtu.acked(t, int(p.size))
 		a.eliciting--
 		if a.moves != nil {
-			a.moves.acked(t, p.carrier, int(p.size), &a.rtt)
+			a.moves.acked(a, t, p.carrier, int(p.size))
 		}
 	}
 	a.itemsAcked(t, p)

@@ -80,12 +80,9 @@ func (a *Assoc) makeMoves() {
 	m.uses[Datagrams].mtu = a.mtu
 	if a.on == ByteStream {
 		a.cc = &m.control
-		a.mtu = streamMTU
+		a.mtu = m.control.frames()
 	}
 }
-
-// streamMTU is the size of packets on the byte stream. It is not searched for.
-var streamMTU = mtuState{current: MaxFrame, limit: MaxFrame}
 
 // Active returns the carrier that packets take.
 func (a *Assoc) Active() Carrier { return a.on }
@@ -195,8 +192,12 @@ func (a *Assoc) follow(t instant) {
 
 // moveTo changes the carrier.
 func (a *Assoc) moveTo(t instant, c Carrier, byPeer bool) {
+	dead := a.loss.ptoCount >= persistentPTOs
 	a.dropCarrier(t)
 	a.leave(t)
+	if dead { // congestion control has met nothing that it could control
+		a.moves.uses[a.on].left = 0
+	}
 	guess := a.rtt.min
 	a.turn(c)
 	a.takeUp(t, guess)
@@ -246,7 +247,7 @@ func (a *Assoc) takeUp(t instant, guess time.Duration) {
 	rtt, hint := u.rtt, u.hint
 	switch {
 	case a.on == ByteStream:
-		a.cc, a.mtu = &m.control, streamMTU
+		a.cc, a.mtu = &m.control, m.control.frames()
 		a.pacer.init(t)
 		a.loss.threshold, a.loss.eighths = packetThreshold, 1
 	case fresh && u.cc != nil:
@@ -332,11 +333,12 @@ func (m *moveState) sent(t instant, c Carrier, first bool) {
 }
 
 // acked counts a packet of that many bytes.
-func (m *moveState) acked(t instant, c Carrier, size int, rtt *rttState) {
+func (m *moveState) acked(a *Assoc, t instant, c Carrier, size int) {
 	u := &m.uses[c]
 	u.acked++
-	if u.meter.add(t, size, rtt.smoothed) && c == ByteStream && rtt.sampled {
-		m.control.delivers(u.meter.rate, rtt.min)
+	if u.meter.add(t, size, a.rtt.smoothed) && c == ByteStream && a.rtt.sampled {
+		m.control.delivers(u.meter.rate, a.rtt.min)
+		a.mtu = m.control.frames()
 	}
 }
 

@@ -165,7 +165,7 @@ func TestMoveFromDead(t *testing.T) {
 		if from == Datagrams { // back soon, and then late
 			s.links[0].down, s.links[1].down = false, false
 			a.Move(s.now, Datagrams)
-			if st := a.Stats(); st.CongestionWindow != window || st.MTU != mtu || st.RTT > 100*time.Millisecond {
+			if st := a.Stats(); st.CongestionWindow < window || st.MTU != mtu || st.RTT > 100*time.Millisecond {
 				t.Errorf("window %d, was %d; %+v", st.CongestionWindow, window, st)
 			}
 			s.wait(time.Second)

@@ -213,6 +213,14 @@ func TestMoveACKs(t *testing.T) {
 	if w := s.ends[0].cc.window(); w > minStreamWindow+100<<10 {
 		t.Errorf("window %d", w)
 	}
+	s.pipe.see = func(from int, b []byte) {
+		if from == 0 && len(b) > minFrame {
+			t.Fatalf("a frame of %d bytes takes %v", len(b), time.Duration(float64(len(b))/s.pipe.rate*1e9))
+		}
+	}
+	if _, err := s.bulk(0, 1<<20, time.Minute); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestMoveOvertaken: a packet on the carrier that is not active says nothing about those
