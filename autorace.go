@@ -56,15 +56,18 @@ type tcpAttempt struct {
 
 func (r *carrierRace) startTCP(ctx context.Context) *tcpAttempt {
 	a := &tcpAttempt{done: make(chan struct{})}
-	var own context.Context
-	own, a.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	if at, ok := ctx.Deadline(); ok { // which says more than the cancellation that follows it
-		var stop context.CancelFunc
-		own, stop = context.WithDeadline(own, at)
-		cancel := a.cancel
-		a.cancel = func() { stop(); cancel() }
+	own := context.WithoutCancel(ctx)
+	at, bounded := ctx.Deadline()
+	if bounded {
+		own, a.cancel = context.WithDeadline(own, at)
+	} else {
+		own, a.cancel = context.WithCancel(own)
 	}
-	a.unlink = context.AfterFunc(ctx, a.cancel)
+	a.unlink = context.AfterFunc(ctx, func() {
+		if !bounded || ctx.Err() != context.DeadlineExceeded { // own says so itself
+			a.cancel()
+		}
+	})
 	start := time.Now()
 	go func() {
 		defer close(a.done)

@@ -300,6 +300,8 @@ func TestCarrierRaceLoser(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "tcp", conn.s.(*closeNoter).name)
 		time.Sleep(time.Second)
+		l.mu.Lock()
+		defer l.mu.Unlock()
 		require.Contains(t, l.events, "1460 close udp 2")
 	})
 }
