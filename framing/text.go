@@ -39,6 +39,10 @@ func reservedForm(key []byte) (name string, form valueForm) {
 		return "reset-token", formHex
 	case KeyConfirm:
 		return "confirm", formHex
+	case KeyCarriers:
+		return "carriers", formHex
+	case KeyAttach:
+		return "attach", formHex
 	case KeyVersions:
 		return "versions", formVarints
 	case KeySessionID:

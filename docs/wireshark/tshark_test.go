@@ -3,6 +3,7 @@ package wireshark_test
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/xml"
 	"fmt"
@@ -201,6 +202,10 @@ func shownChunk(c *node) string {
 		add("channel", "vstp.message.channel")
 		add("sequence", "vstp.message.sequence")
 	}
+	if strings.HasPrefix(s, "MOVE") {
+		add("sequence", "vstp.move.sequence")
+		s += " carrier=" + map[string]string{"0": "udp", "1": "tcp"}[c.child("vstp.move.carrier").Show]
+	}
 	if c.child("vstp.stream.fin").Show == "1" {
 		s += " fin"
 	}
@@ -253,7 +258,7 @@ func expected(f framing.Frame, trailer, datagram, crate bool) string {
 }
 
 var reservedNames = map[byte]string{
-	0x07: "reset token", 0x1f: "crypto",
+	0x07: "reset token", 0x09: "carriers", 0x0a: "attach", 0x1f: "crypto",
 	0x01: "packet", 0x02: "message", 0x03: "cancel", 0x04: "code", 0x05: "close", 0x06: "ping",
 	0x10: "versions", 0x11: "session id", 0x12: "max frame", 0x13: "max message", 0x14: "checksum",
 	0x15: "compress", 0x16: "idle", 0x17: "cookie", 0x18: "source id", 0x19: "part", 0x1a: "max datagram",
@@ -279,7 +284,18 @@ func reservedText(f framing.Frame, key byte, v []byte) string {
 	case 0x15:
 		s = "zstd"
 	case 0x1d:
-		s = []string{"messages only", "byte stream"}[v[0]]
+		s = []string{"messages only", "byte stream", "byte stream, moves"}[v[0]]
+	case 0x09:
+		var names []string
+		for _, c := range v {
+			names = append(names, []string{"datagrams", "byte stream"}[c])
+		}
+		s = strings.Join(names, ", ")
+	case 0x0a:
+		s = hex.EncodeToString(v)
+		if f.Type == framing.TypeHello {
+			s = fmt.Sprintf("%x n=%d", v[:8], binary.BigEndian.Uint64(v[8:]))
+		}
 	case 0x1e:
 		s = fmt.Sprintf("%d bytes", len(v))
 	default:

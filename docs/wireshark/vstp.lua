@@ -17,7 +17,7 @@ local SEALED, PHASE = 0x40, 0x80 -- in datagrams, §8.4
 
 local CODES = { -- §5.8
   [0] = "none", "protocol", "version", "too large", "checksum", "header", "unexpected", "refused",
-  "timeout", "overload", "compression", "internal", "TLS", "unknown id", "aborted", "alert",
+  "timeout", "overload", "compression", "internal", "TLS", "unknown id", "aborted", "alert", "attach",
 }
 
 local CHUNKS = { -- §7.5, by the type without the bits that say what else is there
@@ -25,7 +25,7 @@ local CHUNKS = { -- §7.5, by the type without the bits that say what else is th
   [0x05] = "STOP_SENDING", [0x06] = "CRYPTO", [0x07] = "HAVE", [0x08] = "STREAM", [0x10] = "MAX_DATA", [0x11] = "MAX_STREAM_DATA",
   [0x12] = "MAX_STREAMS", [0x13] = "MAX_MESSAGES", [0x14] = "DATA_BLOCKED",
   [0x15] = "STREAM_BLOCKED", [0x16] = "MESSAGES_BLOCKED", [0x1a] = "PATH_CHALLENGE",
-  [0x1b] = "PATH_RESPONSE", [0x1c] = "CLOSE", [0x1e] = "HANDSHAKE_DONE", [0x20] = "MESSAGE", [0x24] = "FRAGMENT",
+  [0x1b] = "PATH_RESPONSE", [0x1c] = "CLOSE", [0x1d] = "MOVE", [0x1e] = "HANDSHAKE_DONE", [0x20] = "MESSAGE", [0x24] = "FRAGMENT",
   [0x28] = "CANCEL",
 }
 local CHUNK_TYPES = {} -- the same for every value of the byte
@@ -38,6 +38,7 @@ local NEGOTIATED, CRATE, UNKNOWN = 1, 2, 3
 local CRC_STATES = { [0] = "bad", "good", "unverified", "none" }
 local CRC_BAD, CRC_GOOD, CRC_UNVERIFIED, CRC_NONE = 0, 1, 2, 3
 local ALGORITHMS = { [1] = "zstd" }
+local CARRIERS = { [0] = "datagrams", "byte stream" } -- §7.14
 local MAX_VARINT = UInt64.new(0xffffffff, 0x3fffffff) -- §1
 local EXACT = 9007199254740992 -- numbers below are exact in a double
 
@@ -113,7 +114,13 @@ field("credit.max_stream_data", "uint64", "Credit: MaxStreamData")
 field("credit.max_streams", "uint64", "Credit: MaxStreams")
 field("credit.max_messages", "uint64", "Credit: MaxMessages")
 field("ack_delay", "uint64", "Ack delay in microseconds")
-field("service", "uint8", "Service", base.DEC, { [0] = "messages only", "byte stream" })
+field("service", "uint8", "Service", base.DEC, { [0] = "messages only", "byte stream", "byte stream, moves" })
+field("carrier", "uint8", "Carrier", base.DEC, CARRIERS)
+field("attach.server_id", "bytes", "Attach: connection id of the server")
+field("attach.n", "uint64", "Attach: number of the attempt")
+field("attach.proof", "bytes", "Attach: proof")
+field("move.sequence", "uint64", "Move: sequence")
+field("move.carrier", "uint64", "Move: carrier", base.DEC, CARRIERS)
 field("padding", "bytes", "Padding")
 field("reset_token", "bytes", "Reset token")
 field("crypto.offset", "uint64", "Offset in the Initial level of TLS")
@@ -451,6 +458,24 @@ local KEYS = {
   ["\6"] = { name = "ping", types = { [PING] = 1, [PONG] = 1 }, stream = true, show = bytes("ping", 0, 16) },
   ["\7"] = { name = "reset token", types = { [ERR] = 1 }, datagram = true, show = bytes("reset_token", 16, 16) },
   ["\8"] = { name = "confirm", types = {} }, -- inside TLS only, §8.6
+  ["\9"] = { name = "carriers", types = { [WELCOME] = 1 }, show = function(tree, range)
+    local out = {}
+    for i = 0, range:len() - 1 do
+      tree:add(f.carrier, range(i, 1))
+      local b = range(i, 1):uint()
+      out[#out + 1] = CARRIERS[b] or tostring(b)
+    end
+    return table.concat(out, ", "), true
+  end },
+  ["\10"] = { name = "attach", types = { [HELLO] = 1, [WELCOME] = 1 }, stream = true, show = function(tree, range, c)
+    c.attach = true
+    if c.type == WELCOME then return bytes("attach.proof", 16, 16)(tree, range, c) end
+    if range:len() ~= 32 then return "", false end
+    tree:add(f["attach.server_id"], range(0, 8))
+    tree:add(f["attach.n"], range(8, 8))
+    tree:add(f["attach.proof"], range(16, 16))
+    return tostring(range(0, 8):bytes()):lower() .. " n=" .. tostring(range(8, 8):uint64()), true
+  end },
   ["\16"] = { name = "versions", types = { [HELLO] = 1, [WELCOME] = 1 }, show = function(tree, range, c)
     local r, out = reader(c.tvb, range:offset(), range:offset() + range:len(), tree), {}
     while r.ok and r:left() > 0 do
@@ -486,7 +511,7 @@ local KEYS = {
   ["\27"] = { name = "credit", types = { [HELLO] = 1, [WELCOME] = 1 }, datagram = true,
     show = varints("credit.max_data", "credit.max_stream_data", "credit.max_streams", "credit.max_messages") },
   ["\28"] = { name = "ack delay", types = { [HELLO] = 1, [WELCOME] = 1 }, datagram = true, show = varints("ack_delay") },
-  ["\29"] = { name = "service", types = { [HELLO] = 1 }, datagram = true, show = one_byte("service", { [0] = "messages only", "byte stream" }) },
+  ["\29"] = { name = "service", types = { [HELLO] = 1 }, datagram = true, show = one_byte("service", { [0] = "messages only", "byte stream", "byte stream, moves" }) },
   ["\30"] = { name = "padding", types = { [HELLO] = 1 }, datagram = true, show = function(tree, range)
     add_bytes(tree, f.padding, range)
     return range:len() .. " bytes", true
@@ -552,7 +577,7 @@ local function add_fields(tree, list, c)
     if c.profile == CRATE or fl.raw == "" or fl.raw:byte() >= 0x20 then
       local t = add_meta(tree, fl)
       if c.profile ~= NEGOTIATED then add_crate(t, fl, c) end
-    elseif not k or not k.types[c.type] or (k.datagram and not c.datagram) or (k.stream and c.datagram)
+    elseif not k or not k.types[c.type] or (k.datagram and not c.datagram and not c.auto) or (k.stream and c.datagram)
         or (c.type == DATA and i > 1) or (fl.raw == "\1" and c.type == HELLO and not c.sealed)
         or (fl.raw == "\31" and not in_front(list, i, c)) then
       local t = tree:add(f.reserved, fl.all)
@@ -711,6 +736,14 @@ chunk[0x1a] = function(r, _, t, _, label)
   return label
 end
 chunk[0x1b] = chunk[0x1a]
+
+chunk[0x1d] = function(r)
+  local seq, u = r:varint(f["move.sequence"])
+  local to = r:varint(f["move.carrier"])
+  if not r.ok then return "MOVE" end
+  local s = string.format("MOVE %s to %s", num(seq, u), CARRIERS[to] or num(to))
+  return s, not CARRIERS[to] and "an unknown carrier" or nil
+end
 
 chunk[0x1c] = function(r, _, t, c)
   local code, _, item = r:varint(f.code)
@@ -1023,6 +1056,7 @@ local function stream_info(t, c)
     if c.pay > 0 then expert_at(t, e.rule, name .. " with a payload (§4)") end
     if c.cookie and c.type == WELCOME then return "WELCOME retry" end
   end
+  if c.attach then return name .. " attach" end
   if c.closing then return name .. " close" end
   if c.cookie and c.type == HELLO then return name .. " with cookie" end
   return name
@@ -1327,6 +1361,11 @@ local function dissect_stream(tvb, pinfo, tree)
     if left < c.body + c.trailer and can_wait then return more(c.body + c.trailer - left) end
     if left >= c.body + c.trailer then learn(c, conn) end
     c.profile = conn.profile
+    if c.profile ~= CRATE then -- packets, and what comes before them, §7.14
+      local key, n = first_key(c)
+      c.packet = c.type == DATA and key == "\1" and n == 12
+      c.auto = c.packet or c.type == HELLO and has_key(c, "\29") or c.type == WELCOME and has_key(c, "\9")
+    end
     lines[#lines + 1] = frame(c, pinfo, tree)
     conn.seen = true
     off = off + c.body + c.trailer

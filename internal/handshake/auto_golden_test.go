@@ -35,10 +35,10 @@ func init() {
 	client, server := sealedClient, sealedServer
 	client.Moves, server.Carriers = true, BothCarriers
 	goldens = append(goldens,
-		golden{"Carriers: HELLO in a datagram", framing.TypeHello, crc, 0, func(t testing.TB) []byte {
+		golden{"Datagram: HELLO of a client that would move", framing.TypeHello, crc, 0, func(t testing.TB) []byte {
 			return goldenHello(t, goldenMover)[0]
 		}},
-		golden{"Carriers: WELCOME in a datagram", framing.TypeWelcome, crc, 0, func(t testing.TB) []byte {
+		golden{"Datagram: WELCOME with carriers", framing.TypeWelcome, crc, 0, func(t testing.TB) []byte {
 			var s DatagramServer
 			h, err := ParseHello(goldenHello(t, goldenMover)[0])
 			if err != nil {
@@ -52,14 +52,14 @@ func init() {
 			}
 			return s.Answer()[0]
 		}},
-		golden{"Carriers: parameters of a client", 0, 0, 0, func(t testing.TB) []byte {
+		golden{"Parameters: of a client that would move", 0, 0, 0, func(t testing.TB) []byte {
 			b, err := AppendClientParams(nil, &client)
 			if err != nil {
 				t.Fatal(err)
 			}
 			return b
 		}},
-		golden{"Carriers: parameters of a server", 0, 0, 0, func(t testing.TB) []byte {
+		golden{"Parameters: of a server with carriers", 0, 0, 0, func(t testing.TB) []byte {
 			b, err := AppendServerParams(nil, &server)
 			if err != nil {
 				t.Fatal(err)
