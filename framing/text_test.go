@@ -122,6 +122,8 @@ func TestAppendTextDatagramKeys(t *testing.T) {
 		{KeyPadding, "\x00", "padding: 00"},
 		{KeyResetToken, "0123", "reset-token: 30313233"},
 		{KeyConfirm, "\x01", "confirm: 01"},
+		{KeyCarriers, "\x00\x01", "carriers: 0001"},
+		{KeyAttach, "0123", "attach: 30313233"},
 		{KeyCrypto, "\x00\x44\xb0", "crypto: 0 1200"},
 	} {
 		require.Equal(t, tt.want, string(appendFieldText(nil, []byte(tt.key), []byte(tt.value))))

@@ -18,6 +18,9 @@
 // AppendWelcome. After done, the frames of the connection are not given to the
 // machine any more, but for a HELLO or a WELCOME, which it refuses in its words.
 //
+// [Client.Offer] and [Server.AllowAuto] are for sessions that move between carriers, and an
+// [Attach] brings a byte stream to one that is there, PROTOCOL §7.14.
+//
 // What a peer sends makes this package allocate a small multiple of the size of
 // the frame received, and never according to a number in it.
 package handshake

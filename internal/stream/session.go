@@ -17,6 +17,10 @@
 //	Write, SendMessage         wtok     WriteFrame  ─────┘
 //
 // Bounds on what a peer can make a Session keep are the constants below.
+//
+// A byte stream can carry the packets of a session that moves between carriers instead
+// (PROTOCOL §7.14). Then a Session does the handshake, or attaches the stream to a session
+// that is there already, and gives it away as a Bearer, which only moves packets.
 package stream
 
 import (
