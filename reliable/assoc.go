@@ -391,7 +391,8 @@ func (a *Assoc) Receive(now time.Time, datagram []byte) Received {
 // packetIn takes a packet that was opened, of so many bytes.
 func (a *Assoc) packetIn(t instant, pn packetNumber, chunks []byte, early bool, size int) Received {
 	if a.moves != nil {
-		a.moves.uses[a.via].received = t
+		u := &a.moves.uses[a.via]
+		u.received, u.next = t, max(u.next, pn+1)
 	}
 	if a.acks.duplicate(pn) || a.refused.contains(pn) {
 		a.stats.PacketsDuplicate++

@@ -182,6 +182,9 @@ func (a *Assoc) appendAcks(b []byte, t instant, end int, ackOnly bool, p *sentPa
 		room /= 2
 	}
 	b, known := a.acks.append(b, t, room)
+	if m := a.moves; m != nil { // what is behind, on the carrier that the peer uses, still comes
+		known = min(known, m.uses[m.to].next)
+	}
 	if known > 0 {
 		p.add(sentItem{kind: itemAck, end: int64(known)})
 	}

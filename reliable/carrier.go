@@ -37,9 +37,9 @@ const (
 // A frame is read as a whole: on a slow stream a large one holds up all that is in it, and
 // what is more urgent and comes behind it.
 const (
-	minFrame   = 8 << 10
+	minFrame   = 4 << 10
 	firstFrame = 16 << 10
-	frameTime  = 10 * time.Millisecond // that a frame takes at most
+	frameTime  = 5 * time.Millisecond // that a frame takes at most
 )
 
 // A streamControl is the controller of the byte stream. It holds nothing up but by a

@@ -50,6 +50,7 @@ type carrierUse struct {
 	sent, acked, lost uint64
 	meter             meter
 	received          instant
+	next              packetNumber // largest that came on it + 1
 
 	// While it is not active.
 	rtt   rttState
@@ -453,16 +454,10 @@ func (a *Assoc) answered(t instant, data [8]byte) time.Duration {
 // was sent before the newest one it acknowledges.
 func (a *Assoc) overtaken(t instant, newest packetNumber, s *ackSample) {
 	l := &a.loss
-	lowest := l.ranges[len(l.ranges)-1].start
-	prev := packetNumber(-1)
 	for pn := l.sent.head; pn >= 0 && pn < newest; {
 		p := l.sent.at(pn)
 		next := p.next
-		if pn < lowest {
-			prev, pn = pn, next
-			continue
-		}
-		l.sent.unlink(prev, p)
+		l.sent.unlink(-1, p)
 		a.packetLost(t, p, s)
 		pn = next
 	}

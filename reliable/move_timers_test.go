@@ -249,6 +249,41 @@ func TestMoveOvertaken(t *testing.T) {
 	}
 }
 
+// TestMoveProbed: datagrams that overtake frames in a long queue do not make these old:
+// they are all taken, and nothing goes again.
+func TestMoveProbed(t *testing.T) {
+	s, _ := bothCarriers(t, ByteStream)
+	a, v := s.ends[0], s.ends[1]
+	s.pipe.delay = 300 * time.Millisecond
+	s.links[0].delay, s.links[1].delay = time.Millisecond, time.Millisecond
+	a.Write(s.now, 0, make([]byte, 100<<10))
+	s.wait(2 * time.Second)
+	got, buf := 0, make([]byte, 64<<10)
+	for i := range 300 {
+		a.Write(s.now, 0, make([]byte, 3000))
+		v.Write(s.now, 0, make([]byte, 3000))
+		s.flush(0)
+		s.send(0, a.AppendChallenge(s.now, nil, [8]byte{byte(i)}, 100))
+		s.wait(5 * time.Millisecond)
+		for _, x := range s.ends {
+			n, _ := x.Read(s.now, 0, buf)
+			got += n
+		}
+	}
+	s.wait(2 * time.Second)
+	for _, x := range s.ends {
+		for n := 1; n > 0; got += n {
+			n, _ = x.Read(s.now, 0, buf)
+		}
+		if st := x.Stats(); st.PacketsDuplicate+st.PacketsLost+st.BytesRetransmitted > 0 {
+			t.Errorf("%+v", st)
+		}
+	}
+	if got != 100<<10+600*3000 {
+		t.Errorf("%d bytes", got)
+	}
+}
+
 // TestMoveSize: who does not move pays nothing.
 func TestMoveSize(t *testing.T) {
 	s := newRig(t, 1, wire{})
