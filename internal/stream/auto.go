@@ -82,10 +82,7 @@ func (s *Session) Attach(ctx context.Context, r *handshake.AttachRequest) (*Bear
 	if err := s.Handshake(ctx); err != nil {
 		return nil, err
 	}
-	if b := s.Detach(); b != nil {
-		return b, nil
-	}
-	return nil, errClosed
+	return s.Detach(), nil
 }
 
 // negotiateAttach is negotiateClient for Attach.
@@ -182,22 +179,28 @@ func (s *Session) Auto() *AutoResult {
 }
 
 // Detach gives the byte stream away, with what has been read ahead. The session is over
-// then, but does not close it. It returns nil if there are no packets on it, or it was
-// closed or given away before.
+// then, but does not close it; if it was closed before, so is what Detach returns. It
+// returns nil if there are no packets on the byte stream, or it was given away before.
 func (s *Session) Detach() *Bearer {
 	if s.Auto() == nil {
 		return nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.detached {
 		return nil
+	}
+	s.detached = true
+	b := newBearer(&s.car, s.rd.Buffered())
+	s.rd = framing.Reader{} // its memory is not for the Bearer to keep
+	if s.closed {
+		b.closed.Store(true)
+		close(b.done)
+		return b
 	}
 	s.closed = true
 	close(s.done)
 	s.changed()
-	b := newBearer(&s.car, s.rd.Buffered())
-	s.rd = framing.Reader{} // its memory is not for the Bearer to keep
 	return b
 }
 

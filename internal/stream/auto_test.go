@@ -264,10 +264,14 @@ func TestAutoClose(t *testing.T) {
 			cc, sc, _ := autoConfigs(m)
 			c, s, _, _ := m.pair(t, cc, sc)
 			s.CloseWithError(framing.CodeOverload, "later")
-			if s.Detach() != nil {
-				t.Error("a Bearer of a closed session")
+			b := s.Detach()
+			if _, err := b.ReadPacket(); err != net.ErrClosed {
+				t.Error(err)
 			}
-			b := c.Detach()
+			if err := b.Write(packet(0, 1)); err != net.ErrClosed || b.Close() != nil {
+				t.Error(err)
+			}
+			b = c.Detach()
 			var remote *handshake.RemoteError
 			if _, err := b.ReadPacket(); !errors.As(err, &remote) || remote.Code != framing.CodeOverload || remote.Reason != "later" {
 				t.Error(err)

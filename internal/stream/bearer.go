@@ -73,6 +73,9 @@ func newBearer(car *carrier.Carrier, ahead []byte) *Bearer {
 func (b *Bearer) ReadPacket() ([]byte, error) {
 	b.r += b.last
 	b.last = 0
+	if b.closed.Load() && b.rerr == nil {
+		b.rerr = net.ErrClosed
+	}
 	for b.rerr == nil {
 		n, err := checkPacket(b.buf[b.r:b.w])
 		if err != nil {
@@ -228,6 +231,10 @@ func (b *Bearer) Write(p []byte) error {
 	select {
 	case b.wtok <- struct{}{}:
 	case <-b.done:
+		return net.ErrClosed
+	}
+	if b.closed.Load() {
+		<-b.wtok
 		return net.ErrClosed
 	}
 	err := b.car.WriteAll(p)

@@ -125,6 +125,7 @@ type Session struct {
 	connected bool                     // Connect has done its part
 	attach    *handshake.AttachRequest // client: attach in place of a handshake
 	auto      *AutoResult              // packets follow; nil in an ordinary session
+	detached  bool                     // the byte stream was given away; mu guards it
 
 	done chan struct{} // closed by Close
 
