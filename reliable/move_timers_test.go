@@ -284,6 +284,24 @@ func TestMoveProbed(t *testing.T) {
 	}
 }
 
+// TestMoveBehind: although the peer has the ACK of a datagram that has overtaken them,
+// frames with smaller numbers are not old.
+func TestMoveBehind(t *testing.T) {
+	s, _ := bothCarriers(t, ByteStream)
+	v := s.ends[1]
+	n := v.acks.next
+	ping := []byte{byte(chunkPing)}
+	v.ReceiveFrame(s.now, forgePlain(v, n, ping))
+	v.Receive(s.now, forge(v, n+9, append([]byte{byte(chunkPathChallenge)}, make([]byte, 8)...)))
+	v.Write(s.now, 0, []byte("x"))
+	pn := v.loss.sent.next
+	v.AppendFrame(s.now, nil)
+	v.Receive(s.now, forge(v, n+10, appendAck(nil, []pnRange{{pn, pn + 1}}, 0, 100)))
+	if got := v.ReceiveFrame(s.now, forgePlain(v, n+1, ping)); v.Unacked(0) != 0 || !got.Taken {
+		t.Errorf("%+v", got)
+	}
+}
+
 // TestMoveSize: who does not move pays nothing.
 func TestMoveSize(t *testing.T) {
 	s := newRig(t, 1, wire{})
