@@ -50,7 +50,7 @@ func (r *rawReader) read(b *Bearer) (int, error) {
 	case err != nil:
 		return 0, err
 	case r.err != nil:
-		return 0, &net.OpError{Op: "read", Net: "tcp", Source: b.LocalAddr(), Addr: b.RemoteAddr(),
+		return 0, &net.OpError{Op: "read", Net: b.LocalAddr().Network(), Source: b.LocalAddr(), Addr: b.RemoteAddr(),
 			Err: os.NewSyscallError("read", r.err)}
 	case r.n == 0:
 		return 0, io.EOF
