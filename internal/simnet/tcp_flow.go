@@ -163,7 +163,7 @@ func (c *TCPConn) send(now, off int64, data []byte, fin bool) int64 {
 func (c *TCPConn) arm(expected int64) {
 	c.expected = max(c.expected, expected)
 	if c.rto == 0 {
-		c.rto = max(minRTO, 2*(c.out.path.Delay+c.peer.out.path.Delay))
+		c.rto = c.firstRTO()
 	}
 	if c.since == 0 {
 		c.since = c.nw.net.now()
@@ -172,6 +172,11 @@ func (c *TCPConn) arm(expected int64) {
 		c.armed = true
 		c.nw.at(c.expected+int64(c.rto), c.timeout)
 	}
+}
+
+// firstRTO is how long an acknowledgement may be late without a reason.
+func (c *TCPConn) firstRTO() time.Duration {
+	return max(minRTO, 2*(c.out.path.Delay+c.peer.out.path.Delay))
 }
 
 // timeout sends again what was not acknowledged, one segment of it first.
@@ -267,7 +272,7 @@ func (c *TCPConn) acked(ack, edge int64) {
 			c.finAcked = true
 			c.finish()
 		}
-		c.rto, c.repeats, c.probing = 0, 0, false
+		c.rto, c.repeats, c.probing = c.firstRTO(), 0, false
 		if c.una < c.end() {
 			c.arm(c.nw.net.now())
 		}

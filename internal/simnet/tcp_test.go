@@ -135,6 +135,29 @@ func TestTCPShares(t *testing.T) {
 	})
 }
 
+// TestTCPWaits: timers of connections that wait for their turn on a slow path do not run
+// hot, whatever was acknowledged before.
+func TestTCPWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newTCPPair(t, Options{TCP: TCPPath{Delay: 20 * time.Millisecond, Rate: 5e3, Loss: 0.3}})
+		var done []chan time.Duration
+		for range 3 {
+			c, s := p.dial(t)
+			d := make(chan time.Duration)
+			done = append(done, d)
+			go func() { d <- copied(t, c, s, randomBytes(1e5)) }()
+		}
+		for _, d := range done {
+			between(t, "took", <-d, 10*time.Second, 90*time.Second)
+		}
+		p.n.tcp.mu.Lock()
+		defer p.n.tcp.mu.Unlock()
+		if n := p.n.tcp.seq; n > 10_000 {
+			t.Errorf("%d events", n)
+		}
+	})
+}
+
 // TestTCPBackPressure: who does not read stops who writes, at the size of the buffers.
 func TestTCPBackPressure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
