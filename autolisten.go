@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/vstp-go/vstp/internal/endpoint"
 	"github.com/vstp-go/vstp/internal/stream"
@@ -174,15 +175,31 @@ func (l *autoSource) acceptDatagrams() {
 	}
 }
 
-// close ends accepting on both carriers.
+// closeWait is how long close waits for handshakes on TCP to end, which the application may
+// hold up.
+const closeWait = time.Second
+
+// close ends accepting on both carriers. What was accepted lives on. The socket of UDP is
+// there until the last handshake on TCP is over: a client that has been welcomed is told.
 func (l *autoSource) close() error {
 	l.cancel()
 	err := l.streamSource.close()
-	eerr := l.e.CloseWhenIdle() // what was accepted lives on
+	if eerr := l.e.CloseListen(); err == nil {
+		err = eerr
+	}
 	l.wg.Wait()
 	l.drain()
-	if err == nil {
-		err = eerr
+	idle := make(chan struct{})
+	go func() {
+		l.handshakes.Wait()
+		l.e.CloseWhenIdle()
+		close(idle)
+	}()
+	t := time.NewTimer(closeWait)
+	defer t.Stop()
+	select {
+	case <-idle:
+	case <-t.C:
 	}
 	return err
 }

@@ -33,6 +33,7 @@ type streamSource struct {
 	halfOpen   *list.List // of *Conn in their handshake, oldest first
 	delivering int        // finished, waiting for room in ready
 	closed     bool
+	handshakes sync.WaitGroup
 }
 
 func newStreamSource(inner net.Listener, network string, config *Config, sc *stream.Config) *streamSource {
@@ -120,15 +121,17 @@ func (l *streamSource) begin(conn net.Conn) {
 		return
 	}
 	e := l.halfOpen.PushBack(c)
+	l.handshakes.Add(1)
 	l.mu.Unlock()
 	go l.handshake(c, e)
 }
 
 // handshake runs c's handshake and hands c to accept.
 func (l *streamSource) handshake(c *Conn, e *list.Element) {
+	defer l.handshakes.Done()
 	err := c.s.Handshake(context.Background())
 	done := c
-	if err == nil && l.finish != nil && !l.isClosed() {
+	if err == nil && l.finish != nil {
 		done, err = l.finish(c)
 	}
 	l.mu.Lock()
@@ -220,7 +223,9 @@ func (l *streamSource) close() error {
 	l.closed = true
 	close(l.done)
 	for e := l.halfOpen.Front(); e != nil; e = e.Next() {
-		go e.Value.(*Conn).s.Close()
+		if s := e.Value.(*Conn).s; s.(*stream.Session).Auto() == nil { // or finish has it, and turns it away
+			go s.Close()
+		}
 	}
 	l.room.Broadcast()
 	l.mu.Unlock()
