@@ -20,7 +20,7 @@ const module = "github.com/vstp-go/vstp"
 var allowedImports = map[string][]string{
 	".":                  {"framing", "internal/auto", "internal/endpoint", "internal/handshake", "internal/session", "internal/stream", "internal/udpio", "reliable", "tlsvstp"},
 	"internal/session":   {"framing"},
-	"internal/stream":    {"framing", "internal/handshake", "internal/session", "internal/carrier", "tlsvstp", "github.com/klauspost/compress/zstd"},
+	"internal/stream":    {"framing", "internal/handshake", "internal/session", "internal/carrier", "tlsvstp", "github.com/klauspost/compress/zstd", "golang.org/x/sys/unix"},
 	"internal/carrier":   {"golang.org/x/sys/unix"},
 	"internal/udpio":     {"golang.org/x/sys/unix"},
 	"internal/handshake": {"framing"},
