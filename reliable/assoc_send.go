@@ -184,6 +184,9 @@ func (a *Assoc) appendAcks(b []byte, t instant, end int, ackOnly bool, p *sentPa
 	b, known := a.acks.append(b, t, room)
 	if m := a.moves; m != nil { // what is behind, on the carrier that the peer uses, still comes
 		known = min(known, m.uses[m.to].next)
+		if u := &m.uses[ByteStream]; m.attached[ByteStream] && t.sub(u.received) < behindMemory {
+			known = min(known, u.next) // and what it has left there
+		}
 	}
 	if known > 0 {
 		p.add(sentItem{kind: itemAck, end: int64(known)})
@@ -385,6 +388,7 @@ func (a *Assoc) Timeout() time.Time {
 			first(a.acks.timeout())
 		}
 		first(a.followAt())
+		first(a.moves.restTimeout())
 		first(a.lossTimeout())
 		first(a.nextSend)
 		first(a.restAt())
@@ -423,6 +427,7 @@ func (a *Assoc) Advance(now time.Time) {
 	}
 	if a.moves != nil {
 		a.follow(t)
+		a.restDue(t)
 	}
 	a.messagesDue(t)
 	a.dropOldKeys(t)
@@ -447,7 +452,7 @@ const restAfter = time.Second
 
 // restAt returns when rest has something to do, or 0.
 func (a *Assoc) restAt() instant {
-	if a.eliciting > 0 || !a.ready.empty() || a.pool.free == nil && a.loss.sent.ring == nil && a.loss.late == nil && (a.moves == nil || a.moves.moved == nil) {
+	if a.eliciting > 0 || !a.ready.empty() || a.moves.restTimeout() != 0 || a.pool.free == nil && a.loss.sent.ring == nil && a.loss.late == nil && (a.moves == nil || a.moves.moved == nil) {
 		return 0
 	}
 	return a.lastReceived.add(restAfter)

@@ -15,6 +15,13 @@ const (
 	maxMoved     = 1 << 12          // packets that a move has dropped of which a late ACK counts
 	movedMemory  = 10 * time.Second // for so long
 
+	// What was left on a byte stream is waited for, after the last of it has arrived.
+	minRest = 50 * time.Millisecond
+	maxRest = time.Second
+
+	// behindMemory is how long frames still count as on their way after the last one.
+	behindMemory = 2 * time.Second
+
 	followEvery = time.Millisecond // moves of the peer, in the long run
 	followBurst = 100              // of them that are followed at once
 )
@@ -43,6 +50,13 @@ type moveState struct {
 
 	moved      []sentPacket // what moves have dropped, by number; of size 0 if it has arrived
 	movedUntil instant      // when it is forgotten
+
+	// What is left on a byte stream that works arrives, as long as it lasts, and need
+	// not be sent again.
+	rests     bool          // what is dropped now
+	resting   bool          // there are such packets among moved
+	restUntil instant       // they are waited for, unless one of them arrives
+	restFor   time.Duration // and then for so long
 }
 
 // carrierUse is what is known of one carrier.
@@ -104,6 +118,9 @@ func (a *Assoc) SetAttached(now time.Time, c Carrier, up bool) {
 	}
 	was := m.attached[c]
 	m.attached[c] = up
+	if c == ByteStream {
+		a.restOver(t)
+	}
 	if c == ByteStream && (!was || !up) {
 		m.challenges, m.elsewhere = nil, a.responsesLost(c)
 	}
@@ -194,7 +211,14 @@ func (a *Assoc) follow(t instant) {
 // moveTo changes the carrier.
 func (a *Assoc) moveTo(t instant, c Carrier, byPeer bool) {
 	dead := a.loss.ptoCount >= persistentPTOs
+	m := a.moves
+	if m.rests = a.on == ByteStream && m.attached[ByteStream] && a.unheard == 0; m.rests {
+		m.resting = true
+		m.restFor = min(max(a.rtt.pto(a.c.Peer.AckDelay), minRest), maxRest)
+		m.restUntil = t.add(m.restFor)
+	}
 	a.dropCarrier(t)
+	m.rests = false
 	a.leave(t)
 	if dead { // congestion control has met nothing that it could control
 		a.moves.uses[a.on].left = 0
@@ -343,19 +367,55 @@ func (m *moveState) acked(a *Assoc, t instant, c Carrier, size int) {
 	}
 }
 
-// keep remembers a packet that a move has dropped.
-func (m *moveState) keep(t instant, p *sentPacket) {
+// keep remembers a packet that a move has dropped, if there is room.
+func (m *moveState) keep(t instant, p *sentPacket) bool {
+	if len(m.moved) == maxMoved || !p.eliciting {
+		return false
+	}
+	m.moved = append(m.moved, *p)
+	p.more = nil
+	m.movedUntil = t.add(movedMemory)
+	return true
+}
+
+// owes counts what of a packet will be sent again.
+func (m *moveState) owes(p *sentPacket) {
 	for i := range p.items[:p.nitems] {
 		m.owed += p.items[i].moved()
 	}
 	for i := range p.more {
 		m.owed += p.more[i].moved()
 	}
-	if len(m.moved) < maxMoved && p.eliciting {
-		m.moved = append(m.moved, *p)
-		p.more = nil
-		m.movedUntil = t.add(movedMemory)
+}
+
+// restOver has what was left on the byte stream sent again.
+func (a *Assoc) restOver(t instant) {
+	m := a.moves
+	if !m.resting {
+		return
 	}
+	m.resting = false
+	for i := range m.moved {
+		if p := &m.moved[i]; p.state == packetResting {
+			p.state = packetSettled
+			a.dropped(t, p)
+		}
+	}
+}
+
+// restDue calls restOver when it is time.
+func (a *Assoc) restDue(t instant) {
+	if at := a.moves.restTimeout(); at != 0 && t >= at {
+		a.restOver(t)
+	}
+}
+
+// restTimeout returns when restDue has something to do, or 0.
+func (m *moveState) restTimeout() instant {
+	if m == nil || !m.resting {
+		return 0
+	}
+	return m.restUntil
 }
 
 // moved is how many bytes of streams and messages are in an item.
@@ -380,6 +440,9 @@ func (a *Assoc) movedAcked(t instant) {
 		i, _ := slices.BinarySearchFunc(m.moved, r.start, func(p sentPacket, pn packetNumber) int { return int(p.pn - pn) })
 		for ; i < len(m.moved) && m.moved[i].pn < r.end; i++ {
 			if p := &m.moved[i]; p.size > 0 {
+				if p.state == packetResting {
+					m.restUntil = t.add(m.restFor)
+				}
 				a.movedPacketAcked(t, p)
 			}
 		}
@@ -388,6 +451,7 @@ func (a *Assoc) movedAcked(t instant) {
 		m.moved = m.moved[1:]
 	}
 	if len(m.moved) == 0 || t >= m.movedUntil {
+		a.restOver(t)
 		m.forget()
 	}
 }
@@ -397,7 +461,9 @@ func (a *Assoc) movedPacketAcked(t instant, p *sentPacket) {
 	m.uses[p.carrier].acked++
 	one := func(it *sentItem) {
 		if it.kind != itemPing && it.kind != itemProbe { // the answer to the next one counts
-			m.owed = max(0, m.owed-it.moved())
+			if p.state != packetResting {
+				m.owed = max(0, m.owed-it.moved())
+			}
 			a.itemAcked(t, p, it)
 		}
 	}

@@ -175,15 +175,29 @@ func (a *Assoc) dropInFlight(t instant, m *moveState) {
 		l.sent.unlink(-1, p)
 		if p.eliciting {
 			l.inflight -= int(p.size)
-			a.stats.PacketsLost++
 			a.eliciting--
 		}
-		a.requeue(t, p)
+		if m != nil && m.rests && m.keep(t, p) {
+			m.moved[len(m.moved)-1].state = packetResting
+			continue
+		}
+		a.dropped(t, p)
 		if m != nil {
 			m.keep(t, p)
 		}
 	}
 	l.sent.trim()
+}
+
+// dropped has what was in a packet sent again that is not waited for.
+func (a *Assoc) dropped(t instant, p *sentPacket) {
+	if p.eliciting {
+		a.stats.PacketsLost++
+	}
+	if m := a.moves; m != nil {
+		m.owes(p)
+	}
+	a.requeue(t, p)
 }
 
 // newPath forgets what was known of the path.

@@ -41,6 +41,7 @@ const (
 	packetSettled packetState = iota // acknowledged, lost, or never sent
 	packetSent                       // sent, nothing heard
 	packetSkipped                    // a number left out: who acknowledges it, lies
+	packetResting                    // left on a byte stream that is not active any more, see moveState.rests
 )
 
 // inlineItems is how many items a packet record holds by itself.
