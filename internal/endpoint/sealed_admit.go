@@ -72,6 +72,9 @@ func (e *Endpoint) admit(c *client, hello *handshake.SealedParams) (*handshake.S
 		return nil, err
 	}
 	p := e.sealedParams(c.sealed.id, hello.Stream)
+	if !hello.Moves {
+		p.Carriers = 0 // the answer to nothing
+	}
 	p.ResetToken, p.HasResetToken = e.resetToken(c.sealed.id, c.local), true
 	p.SessionID = e.cfg.sessionID()
 	p.Confirm = e.cfg.Verify != nil || len(e.cfg.Header) > 0 || e.cfg.ServerTLS.ClientAuth != 0 || e.cfg.ServerTLS.GetConfigForClient != nil
