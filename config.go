@@ -111,7 +111,8 @@ type Config struct {
 	// round trip. But what one socket has refused, and got after that round trip, another
 	// may accept when it is sent again. So what a client writes before Conn.Handshake
 	// returns should do no harm when it comes twice. A server can tell by
-	// ConnectionState.EarlyData. See docs/SECURITY.md.
+	// ConnectionState.EarlyData. See docs/SECURITY.md. A dial of "auto" does without, as
+	// it could not know whether UDP works, unless Auto.Pin is CarrierUDP.
 	EarlyData bool
 
 	// StatelessResetKey is a secret with which a socket proves, after the process was
@@ -160,18 +161,19 @@ type Config struct {
 	MaxMessageSize int
 
 	// HandshakeTimeout bounds the time from the connected carrier to the
-	// finished handshake, TLS included. If zero, 10 s; if negative, none.
+	// finished handshake, TLS included; a client of "auto" bounds connecting by TCP with
+	// it too. If zero, 10 s; if negative, none.
 	HandshakeTimeout time.Duration
 
 	// KeepAlive is how long nothing may come from the peer before a PING asks
 	// for a sign of life. If negative, none is sent. If zero, none on streams; on
-	// datagrams 15 s for what Dial and Accept return, and none for the peers of a
-	// PacketConn. Keep-alive needs a timer, and no goroutine.
+	// datagrams and "auto" 15 s for what Dial and Accept return, and none for the peers of
+	// a PacketConn. Keep-alive needs a timer, and no goroutine.
 	KeepAlive time.Duration
 
 	// IdleTimeout ends the connection, with ErrIdleTimeout, when nothing came
 	// from the peer for so long. If negative, never. If zero, never on streams,
-	// whose carrier notices by itself; on datagrams after 60 s. The smaller of both
+	// whose carrier notices by itself; on datagrams and "auto" after 60 s. The smaller of both
 	// sides' values counts. On streams it does not run while received data waits
 	// for this side's application, nor while a Write waits for the peer's although
 	// its host still answers (as far as the operating system tells). A PacketConn

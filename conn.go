@@ -37,6 +37,9 @@ var (
 // each Read returns the payload of one; what does not fit into p is dropped, as with
 // [net.UDPConn]. SendMessage and ReceiveMessage are the same with metadata, and
 // CloseWrite is not supported.
+//
+// A Conn of "auto" is as one of "rudp", whatever carries it at the time; only where the
+// server does not move it may be as one of "tcp" for all its life.
 type Conn struct {
 	s            connSession
 	network      string

@@ -36,7 +36,8 @@ type Dialer struct {
 	Config *Config
 
 	// NetDialer makes the carriers; nil means the zero net.Dialer. Its Timeout and
-	// Deadline bound the handshake too. On datagrams, Resolver, LocalAddr, FallbackDelay,
+	// Deadline bound the handshake too. On "auto" a LocalAddr of either kind is for both
+	// carriers, but for its port. On datagrams, Resolver, LocalAddr, FallbackDelay,
 	// Control and ControlContext have their meaning: each address of a host is tried with
 	// a connected socket of its own, but for a LocalAddr with a port, which means one
 	// socket for all of them.
@@ -60,6 +61,13 @@ func (d *Dialer) Dial(network, address string) (net.Conn, error) {
 // 300 ms (net.Dialer.FallbackDelay, if set) after the one before or as soon as that
 // has failed, as where nobody listens; the first that answers is taken. Without a bound in ctx or NetDialer,
 // Config.HandshakeTimeout bounds each attempt.
+//
+// "auto" does so too, and tries TCP when AutoConfig.HeadStart is over or UDP has failed; the
+// first good one is what the connection begins on. TCP alone being tried first, because it is
+// preferred or has been what works, it is the other way round. If both fail, the
+// error has both reasons in it: errors.Is and errors.As find either. What the
+// server says, such as a refusal, or a certificate that is no good, ends the dial at once.
+// With Config.Legacy "auto" is TCP.
 func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	nd := d.NetDialer
 	if nd == nil {

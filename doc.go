@@ -11,6 +11,7 @@
 //
 //	tcp, tcp4, tcp6, unix   Dial, Listen        a byte stream on one of the operating system
 //	rudp, rudp4, rudp6      Dial, Listen        a reliable byte stream on UDP
+//	auto, auto4, auto6      Dial, Listen        the same on UDP or TCP, moving while open
 //	udp, udp4, udp6         Dial, ListenPacket  messages of any size on UDP
 //
 // # Usage
@@ -33,6 +34,18 @@
 // travels with the handshake (Config.Header), where a server can refuse a client
 // (Config.VerifyHello).
 //
+// # Carriers
+//
+// A connection of "auto" belongs to no carrier: its packets travel in UDP or in TCP, in
+// TLS on both or on neither, and it moves between them while it is open. Nothing that was written is lost,
+// repeated or reordered by that. Dial begins on UDP, or on TCP where UDP is blocked, which
+// costs the head start of [AutoConfig] once: a [Dialer] remembers it. The carrier that is not
+// in use stands by, and the connection moves there when the one in use fails or is
+// clearly worse, and comes back. A TCP connection that breaks is replaced. [Conn.Carrier]
+// tells where it is, [Stats] where it was and why; [Conn.Move] and [Conn.Pin] decide. A
+// listener of "auto" serves clients of "tcp" and "rudp" as well, and a client of "auto"
+// servers of them.
+//
 // # Guarantees
 //
 //   - Deadlines are those of package net on every carrier, TLS included: a call that
@@ -46,7 +59,7 @@
 //     this package keep nothing, and send no more than it was sent.
 //   - Accept returns connections, never one client's failure.
 //   - A connection without work has no goroutine, but for the one that reads each UDP
-//     socket, and Read and Write do not allocate.
+//     socket and, on "auto", each TCP connection; Read and Write do not allocate.
 //   - Peers of the original Rust crate are recognised and served.
 //
 // # Limitations
@@ -55,7 +68,10 @@
 // after; and a side that never reads (Read, ReceiveMessage, Ping, waiting for an ACK) does
 // not notice what its peer says, except for PINGs while an idle timeout is agreed upon.
 // Neither is so on datagrams. There, the address of a client may change and that of a
-// server may not, there is no compression, and a Conn of "rudp" has one byte stream.
+// server may not, there is no compression, and a Conn of "rudp" has one byte stream. A
+// connection of "auto" needs the server's host and port on both carriers: behind a load balancer
+// that sends TCP and UDP of a client to different hosts, it stays where it began. When it
+// has lost both, it ends after Config.IdleTimeout.
 //
 // # Security
 //

@@ -58,6 +58,10 @@ var (
 	// ErrNotTLS tells that this side speaks TLS and the other one does not.
 	ErrNotTLS = session.ErrNotTLS
 
+	// ErrNoCarrier is returned by Conn.Move of a server for a carrier that its client is
+	// not on: it is the client that attaches them.
+	ErrNoCarrier = session.ErrNoCarrier
+
 	// ErrNotSupported is returned for what the peer's profile cannot do, such as
 	// Ping towards the crate.
 	ErrNotSupported = session.ErrNotSupported
@@ -85,6 +89,7 @@ const (
 	CodeInternal    = framing.CodeInternal    // the sender's own fault
 	CodeTLS         = framing.CodeTLS         // one side speaks TLS and the other does not
 	CodeAlert       = framing.CodeAlert       // on datagrams: TLS has given up, the reason says why
+	CodeAttach      = framing.CodeAttach      // on "auto": TCP may not be attached to the connection
 
 	CodeApplication = framing.CodeApplication
 )
