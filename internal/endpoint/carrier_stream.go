@@ -95,16 +95,25 @@ var (
 // errStranger ends a byte stream with packets of somebody else.
 var errStranger = &handshake.Error{Code: framing.CodeProtocol, Reason: "packet of another association"}
 
+// maxReadAhead is how many packets that came at once are taken at once.
+const maxReadAhead = 64
+
 // readStream gives the engine what comes on b, until that ends.
 func (s *Session) readStream(b *bearer) {
 	for {
 		p, err := b.ReadPacket()
 		s.mu.Lock()
 		now := time.Now()
-		if err == nil && s.mob.bearer == b && !s.removed {
-			err = s.receiveFrame(now, b, p)
-		} else if err == nil {
-			err = io.EOF // it is not ours any more
+		for n := 1; ; n++ {
+			if err == nil && s.mob.bearer == b && !s.removed {
+				err = s.receiveFrame(now, b, p)
+			} else if err == nil {
+				err = io.EOF // it is not ours any more
+			}
+			if err != nil || n == maxReadAhead || !b.Buffered() {
+				break
+			}
+			p, err = b.ReadPacket()
 		}
 		if err != nil {
 			s.streamGone(now, b, err)

@@ -28,6 +28,7 @@ import (
 // one writes, and Close unblocks both.
 type Bearer interface {
 	ReadPacket() ([]byte, error) // a view, valid until the next call
+	Buffered() bool              // ReadPacket would not wait
 	Write(p []byte) error        // of whole frames
 	Close() error
 	TLSState() *tls.ConnectionState

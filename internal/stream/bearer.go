@@ -101,6 +101,14 @@ func (b *Bearer) ReadPacket() ([]byte, error) {
 	return nil, b.rerr
 }
 
+// Buffered reports whether ReadPacket has another packet without reading from the carrier.
+// It is for who reads.
+func (b *Bearer) Buffered() bool {
+	ahead := b.buf[b.r+b.last : b.w]
+	n, err := checkPacket(ahead)
+	return err == nil && n <= len(ahead)
+}
+
 // checkPacket looks at the beginning of a frame, and returns how long the frame is, or at
 // least is: that many bytes are to be had for more. What cannot become a packet is an
 // error as early as it shows.
