@@ -133,6 +133,27 @@ func refuseCrate(ctx context.Context, h *vstp.HelloInfo) (vstp.Header, error) {
 	return nil, nil
 }
 
+func serveAuto(ctx context.Context, address string) error {
+	lc := &vstp.ListenConfig{Messages: upper} // those on UDP without a connection, as the crate sends them
+	ln, err := lc.Listen(ctx, "auto", address)
+	if err != nil {
+		return err
+	}
+	return ln.(*vstp.Listener).Serve(ctx, upper)
+}
+
+func dialAuto(ctx context.Context, address string) (*vstp.Conn, error) {
+	d := &vstp.Dialer{Config: &vstp.Config{Auto: vstp.AutoConfig{
+		Prefer: vstp.CarrierTCP, // where connect_auto begins, but if UDP has proved to be faster
+		OnMove: func(c *vstp.Conn, m vstp.Move) { log.Println(c.RemoteAddr(), m.From, m.To, m.Reason) },
+	}}}
+	c, err := d.DialContext(ctx, "auto", address)
+	if err != nil {
+		return nil, err
+	}
+	return c.(*vstp.Conn), nil
+}
+
 // A client of the crate, and a server of this module.
 func Example_migrateServerTCP() {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -218,6 +239,38 @@ func Example_migrateDialEither() {
 	// Output:
 	// false
 	// true
+}
+
+// One server for clients of the crate on TCP and UDP, and for those that move between them.
+func Example_migrateAuto() {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	address := freeAddress("tcp")
+	go serveAuto(ctx, address)
+
+	fmt.Println(crateClientTCP(address, "hello"))
+	fmt.Println(crateClientUDP(address, "hello"))
+	c, err := dialAuto(ctx, address)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	for range 2 {
+		if err := c.SendMessage(ctx, &vstp.Message{Payload: []byte("hello")}); err != nil {
+			log.Fatal(err)
+		}
+		m, err := c.ReceiveMessage(ctx)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(c.Carrier(), string(m.Payload))
+		c.Move(ctx, vstp.CarrierUDP)
+	}
+	// Output:
+	// HELLO
+	// acknowledged, HELLO
+	// tcp HELLO
+	// udp HELLO
 }
 
 // A server that takes no clients of the crate any more.
