@@ -103,7 +103,9 @@ func (d *Decider) finish(in *Input, v *view, dec *Decision) {
 		if silence < p {
 			p -= max(silence, 0)
 		}
-		dec.at(d.now.Add(max(p, minInterval)))
+		// What has been silent for long is not looked at all the time: a server may have
+		// many such sessions, all at once.
+		dec.at(d.now.Add(max(p, minInterval, silence/8)))
 	}
 	if !dec.Next.IsZero() && !dec.Next.After(in.Now) {
 		dec.Next = in.Now.Add(time.Millisecond)

@@ -442,3 +442,20 @@ func BenchmarkDecide(b *testing.B) {
 		d.Decide(in)
 	}
 }
+
+// TestLongSilence: a session without any carrier that works is not looked at in each PTO
+// of a short path.
+func TestLongSilence(t *testing.T) {
+	for _, attached := range [...]bool{false, true} {
+		s := newScript(t, Config{Follower: true})
+		s.active().PTO = 3 * ms
+		s.standby().Attached, s.standby().ProbesLost = attached, 1
+		n := 0
+		for s.in.Now.Sub(epoch) < time.Minute {
+			n++
+			s.standby().ProbesLost = n
+			require.False(t, s.silent(max(s.dec.Next.Sub(s.in.Now), ms)).Move)
+		}
+		require.Less(t, n, 300)
+	}
+}
