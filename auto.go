@@ -241,12 +241,16 @@ func (c *Conn) Carrier() Carrier {
 	return CarrierAny
 }
 
-// Move moves the connection to a carrier, both directions of it, and returns when it is
-// sent on. If ctx ends first, or the carrier cannot be used, it stays where it is. Who has
-// decided so does so again: see Pin for staying there. What is in flight is sent again, and
-// nothing is lost, repeated or reordered for the application. CarrierAny is the one that
-// is not in use. The error is ErrNotSupported on other networks than "auto", or if the
-// server does not move.
+// Move moves both directions of the connection to a carrier, and returns as soon as this
+// side sends there. A client whose carrier is not there yet, as TCP with NoStandby, waits
+// for it; if ctx ends first, or the carrier cannot be used, the connection stays where it
+// is. What is in flight is sent again, and nothing is lost, repeated or reordered for the
+// application. CarrierAny is the one that is not in use.
+//
+// The connection is left there for ten times MinDwellTime, unless the carrier fails. Then
+// the client decides again, as it does at once where the connection is pinned: see Pin for
+// staying somewhere. The error is ErrNotSupported on other networks than "auto" and where
+// the peer does not move, and ErrNoCarrier at a server whose client has not attached it.
 func (c *Conn) Move(ctx context.Context, to Carrier) error {
 	m := c.mover()
 	if m == nil {
