@@ -390,11 +390,12 @@ func (a *Assoc) Receive(now time.Time, datagram []byte) Received {
 
 // packetIn takes a packet that was opened, of so many bytes.
 func (a *Assoc) packetIn(t instant, pn packetNumber, chunks []byte, early bool, size int) Received {
-	if a.moves != nil {
+	again := a.acks.duplicate(pn) || a.refused.contains(pn)
+	if a.moves != nil && (!again || a.via == ByteStream) { // a datagram may be somebody's replay
 		u := &a.moves.uses[a.via]
 		u.received, u.next = t, max(u.next, pn+1)
 	}
-	if a.acks.duplicate(pn) || a.refused.contains(pn) {
+	if again {
 		a.stats.PacketsDuplicate++
 		return Received{}
 	}

@@ -108,6 +108,9 @@ func (s *Session) probesDue(now time.Time) {
 			p.sent, p.hurried = time.Time{}, false
 			p.lost++
 			m.next = now
+			if c == reliable.Datagrams && m.waiters.head != nil {
+				p.next = now.Add(probeAgain) // also without standby: Move waits for it
+			}
 			if p.lost >= cfg.Decide.ProbeAttempts && c == reliable.ByteStream && c != active && m.bearer != nil {
 				s.streamGone(now, m.bearer, errDeadStandby) // trap A8
 				continue
@@ -232,8 +235,11 @@ func (s *Session) watch(now time.Time) {
 	if !d.Move || !m.attached(d.To) {
 		return
 	}
-	m.decider.Moved(now, d.To, false)
 	s.moveTo(now, d.To, d.Reason.String())
+	if s.eng.Active() != d.To {
+		return // it cannot, see Move
+	}
+	m.decider.Moved(now, d.To, false)
 	if b := m.bearer; b != nil && active == reliable.ByteStream && fatal(d.Reason) {
 		s.streamGone(now, b, errStalled) // what stands in its queue is of no use any more
 	}

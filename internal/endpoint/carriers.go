@@ -145,8 +145,11 @@ func (s *Session) Move(ctx context.Context, c reliable.Carrier) error {
 		case s.eng.Active() == c:
 			return nil
 		case m.attached(c):
-			m.decider.Moved(now, c, true)
 			s.moveTo(now, c, auto.ReasonForced.String())
+			if s.eng.Active() != c { // its keys are used up, or the peer has used up the numbers
+				return session.ErrNoCarrier
+			}
+			m.decider.Moved(now, c, true)
 			s.flush(now)
 			return nil
 		case !s.client:
@@ -198,6 +201,11 @@ func (m *mobile) attached(c reliable.Carrier) bool {
 	}
 	return m.dgrams
 }
+
+// onlyDatagrams reports whether what a server says in datagrams is about the session. Behind
+// one address, datagrams may reach another server than the byte stream, which does not
+// know the session. Session.mu is held.
+func (m *mobile) onlyDatagrams() bool { return m.bearer == nil && m.dgrams }
 
 // moveTo makes to the active carrier. Session.mu is held.
 func (s *Session) moveTo(now time.Time, to reliable.Carrier, why string) {
@@ -390,12 +398,14 @@ func (s *Session) stuck() time.Duration {
 	if m == nil || s.eng == nil {
 		return 0
 	}
-	switch {
+	switch b := m.bearer; {
+	case b != nil && b.writing && b.closing:
+		return stuckBusy // there is nothing else to wait for
 	case s.eng.Active() == reliable.Datagrams:
 		return 0
-	case m.bearer == nil:
+	case b == nil:
 		return stuckAbsent
-	case m.bearer.writing:
+	case b.writing:
 		return stuckBusy
 	}
 	return 0
