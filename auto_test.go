@@ -508,3 +508,53 @@ func TestCarrierString(t *testing.T) {
 		require.Equal(t, want, c.String())
 	}
 }
+
+// Both carriers at once, and whoever comes first: each dial is one connection, its standby
+// what was begun with it. What a server has accepted that the client has given up ends at
+// once.
+func TestAutoBothAtOnce(t *testing.T) {
+	eachAutoTransport(t, func(t *testing.T, tr transport) {
+		ln, d := tr.start(t)
+		config := *d.Config
+		config.Auto.HeadStart, config.Auto.PeerPreferenceTTL = -1, -1
+		const dials = 20
+		ends := make(chan error, 2*dials)
+		var g group
+		accepted := 0
+		g.Go(func() error {
+			for {
+				c, err := ln.Accept()
+				if err != nil {
+					return nil
+				}
+				accepted++
+				g.Go(func() error {
+					_, err := io.Copy(c, c)
+					c.Close()
+					ends <- err
+					return nil
+				})
+			}
+		})
+		began := map[vstp.Carrier]int{}
+		for range dials {
+			nc, err := (&vstp.Dialer{Config: &config}).Dial("auto", ln.Addr().String())
+			require.NoError(t, err)
+			c := nc.(*vstp.Conn)
+			began[c.Carrier()]++
+			require.NoError(t, roundTrip(c, contentBytes(10_000)))
+			require.NoError(t, c.Move(t.Context(), vstp.CarrierAny), "the standby")
+			require.NoError(t, roundTrip(c, contentBytes(10_000)))
+			require.NoError(t, c.CloseWrite())
+			_, err = c.Read(make([]byte, 1))
+			require.Equal(t, io.EOF, err)
+			require.NoError(t, c.Close())
+			for err := error(errEcho); err != nil; { // that of a ghost is something
+				err = receive(t, ends)
+			}
+		}
+		require.NoError(t, ln.Close())
+		g.Wait(t)
+		t.Log(began, accepted)
+	})
+}

@@ -68,7 +68,7 @@ func (d *Dialer) dialAuto(ctx context.Context, nd *net.Dialer, network, address 
 		answered:  a.answered,
 		tcp:       a.dialTCP,
 		commit:    a.commit,
-		discard:   func(t *tcpStart) { t.s.Close() },
+		discard:   closeStart,
 	}
 	if !r.only {
 		if r.first = a.memory.remembered(a.address); r.first == CarrierAny {
@@ -322,14 +322,31 @@ func addrPortOf(a net.Addr) (netip.AddrPort, error) {
 // keep has an attempt on TCP become the standby of c.
 func (a *autoDial) keep(c *Conn, t *tcpAttempt) {
 	if m := c.mover(); m == nil || !m.Moves() {
-		t.end(func(t *tcpStart) { t.s.Close() })
+		t.end(closeStart)
 		return
 	}
 	t.unlink() // the dial is over
 	a.mu.Lock()
 	a.standby = t
 	a.mu.Unlock()
+	time.AfterFunc(DefaultHandshakeTimeout, func() { // the session may have ended before it came to that
+		if t := a.kept(); t != nil {
+			t.end(closeStart)
+		}
+	})
 }
+
+// kept returns what keep has kept, once.
+func (a *autoDial) kept() *tcpAttempt {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	t := a.standby
+	a.standby = nil
+	return t
+}
+
+// closeStart closes a connection that is of no use.
+func closeStart(t *tcpStart) { t.s.Close() }
 
 // attach brings a TCP connection to a session: that of the dial, if there is one, or else
 // one to where the session's server has answered, or to the name that was dialed. Servers
@@ -340,11 +357,7 @@ func (a *autoDial) attach(ctx context.Context, s *endpoint.Session, r *handshake
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	a.mu.Lock()
-	first := a.standby
-	a.standby = nil
-	a.mu.Unlock()
-	if first != nil {
+	if first := a.kept(); first != nil {
 		b, err := a.attachFirst(ctx, first, r)
 		if err == nil || ctx.Err() != nil {
 			return b, err
@@ -378,7 +391,7 @@ func (a *autoDial) attachFirst(ctx context.Context, t *tcpAttempt, r *handshake.
 	select {
 	case <-t.done:
 	case <-ctx.Done():
-		t.end(func(t *tcpStart) { t.s.Close() })
+		t.end(closeStart)
 		return nil, context.Cause(ctx)
 	}
 	t.cancel() // it is done
