@@ -132,7 +132,6 @@ const (
 	udpLoss40   = "meta l4proto udp numgen random mod 100 < 40 drop"
 	tcpBlocked  = "meta l4proto tcp drop" // whether established or not
 	tcpReset    = "tcp flags & rst == 0 reject with tcp reset"
-	tcpNoNew    = "tcp flags & (syn | ack) == syn drop" // those that are there live on
 
 	netnsRules = "table inet fault {\nchain input {\ntype filter hook input priority 0; policy accept\n%s\n}\n}\n"
 	netnsFlush = "table inet fault\ndelete table inet fault\n" // the first makes it where it is missing

@@ -18,7 +18,7 @@ type netnsPair struct {
 
 func newNetnsPair(t *testing.T, both NetnsConfig, sealed bool) *netnsPair {
 	t.Helper()
-	p := &netnsPair{netnsLink: newNetnsLink(t, 24), both: both}
+	p := &netnsPair{netnsLink: newNetnsLink(t, 12), both: both}
 	if sealed {
 		p.cert = newAuthority(t)
 	}
@@ -109,6 +109,7 @@ func (p *netnsPair) finish(t *testing.T) (c, s NetnsResult) {
 // TestNetnsFaults: the faults are what they should be, as "rudp" and "tcp" see them.
 func TestNetnsFaults(t *testing.T) {
 	needNetns(t)
+	t.Parallel()
 	t.Run("udp blocked", func(t *testing.T) {
 		p := newNetnsPair(t, NetnsConfig{Network: "rudp", Idle: time.Second}, true)
 		p.connect(t)

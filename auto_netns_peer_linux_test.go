@@ -98,6 +98,14 @@ type NetnsConfig struct {
 	Idle, KeepAlive   time.Duration
 	Handshake, Linger time.Duration
 	Dials             int // of clients: one after the other, of which the last is kept
+	Auto              NetnsAuto
+}
+
+// NetnsAuto is a part of vstp.AutoConfig.
+type NetnsAuto struct {
+	HeadStart, StandbyInterval                 time.Duration
+	ProbeTimeout, SwitchCooldown, MinDwellTime time.Duration
+	NoStandby                                  bool
 }
 
 func (c *NetnsConfig) config() (*vstp.Config, error) {
@@ -106,6 +114,14 @@ func (c *NetnsConfig) config() (*vstp.Config, error) {
 		KeepAlive:        c.KeepAlive,
 		HandshakeTimeout: c.Handshake,
 		Linger:           cmp.Or(c.Linger, 2*time.Second),
+		Auto: vstp.AutoConfig{
+			HeadStart:       c.Auto.HeadStart,
+			StandbyInterval: c.Auto.StandbyInterval,
+			ProbeTimeout:    c.Auto.ProbeTimeout,
+			SwitchCooldown:  c.Auto.SwitchCooldown,
+			MinDwellTime:    c.Auto.MinDwellTime,
+			NoStandby:       c.Auto.NoStandby,
+		},
 	}
 	if c.Cert != nil {
 		cert, err := tls.X509KeyPair(c.Cert, c.Key)
@@ -127,10 +143,10 @@ type NetnsState struct {
 	LastRead       time.Time
 	ReadEnd        string // why reading has ended, with io.EOF as "EOF"
 	WriteEnd       string
-	Carrier        string
+	Carrier        vstp.Carrier
 	Local, Remote  string
 	Stats          vstp.Stats
-	// Gaps are the times of a quarter of a second and more in which nothing was read.
+	// Gaps are the times of 50 ms and more in which nothing was read.
 	Gaps []NetnsGap
 }
 
@@ -146,7 +162,7 @@ type NetnsResult struct {
 // NetnsDialed is how a dial went.
 type NetnsDialed struct {
 	Took    []time.Duration
-	Carrier string
+	Carrier string // as in ConnectionState
 }
 
 func (w *netnsPeer) listen(c NetnsConfig) {
@@ -311,7 +327,7 @@ func (p *netnsProcess) State(_ struct{}, s *NetnsState) error {
 	if x != nil {
 		*s = x.state()
 	}
-	s.Carrier, s.Stats = conn.ConnectionState().Carrier, conn.Stats()
+	s.Carrier, s.Stats = conn.Carrier(), conn.Stats()
 	s.Local, s.Remote = conn.LocalAddr().String(), conn.RemoteAddr().String()
 	return nil
 }
@@ -381,7 +397,7 @@ func (x *netnsTransfer) read() {
 		x.received.Write(buf[:n])
 		x.mu.Lock()
 		if n > 0 {
-			if now.Sub(x.s.LastRead) > 250*time.Millisecond {
+			if now.Sub(x.s.LastRead) > 50*time.Millisecond {
 				x.s.Gaps = append(x.s.Gaps, NetnsGap{x.s.LastRead, now})
 			}
 			x.s.LastRead = now
