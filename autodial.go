@@ -141,6 +141,9 @@ func autoDialers(nd *net.Dialer) (udp, tcp *net.Dialer, local *net.UDPAddr, err 
 	u, t := *nd, *nd
 	u.LocalAddr, t.LocalAddr = nil, nil
 	t.Deadline = time.Time{} // of the dial: TCP is dialed later too
+	if t.KeepAlive == 0 && !t.KeepAliveConfig.Enable {
+		t.KeepAlive = -1 // the session has its own, which costs less, and on one carrier
+	}
 	switch a := nd.LocalAddr.(type) {
 	case nil:
 	case *net.UDPAddr:

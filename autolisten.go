@@ -117,6 +117,7 @@ func newAutoListener(pc net.PacketConn, ln net.Listener, network string, lc *Lis
 		streamSource: makeStreamSource(ln, network, lc.Config, sc),
 		e:            e,
 		conns:        conns,
+		quiet:        lc.NetListenConfig == nil || lc.NetListenConfig.KeepAlive == 0 && !lc.NetListenConfig.KeepAliveConfig.Enable,
 	}
 	src.ctx, src.cancel = context.WithCancel(context.Background())
 	src.finish = src.began
@@ -134,6 +135,7 @@ type autoSource struct {
 	*streamSource
 	e     *endpoint.Endpoint
 	conns *connTable
+	quiet bool // keep-alive of TCP is nothing that the caller has asked for
 
 	ctx    context.Context // ends with close
 	cancel context.CancelFunc
@@ -147,6 +149,9 @@ func (l *autoSource) began(c *Conn) (*Conn, error) {
 	r := s.Auto()
 	if r == nil {
 		return c, nil
+	}
+	if tcp, ok := s.NetConn().(*net.TCPConn); ok && l.quiet {
+		tcp.SetKeepAlive(false) // the session has its own, and a standby is asked by its client
 	}
 	b := s.Detach()
 	if r.Attach != nil {
