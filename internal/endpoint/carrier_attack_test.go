@@ -2,6 +2,7 @@ package endpoint
 
 import (
 	"context"
+	"encoding/binary"
 	"io"
 	"net/netip"
 	"sync"
@@ -9,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/vstp-go/vstp/framing"
 	"github.com/vstp-go/vstp/internal/simnet"
 	"github.com/vstp-go/vstp/internal/stream"
 	"github.com/vstp-go/vstp/internal/udpio"
@@ -163,4 +165,89 @@ func TestCarrierMoveLostProbe(t *testing.T) {
 			settle(t, m.a, m.b)
 		})
 	}
+}
+
+// A streamRogue is a client that says what it likes on a byte stream.
+type streamRogue struct {
+	b      *stream.Bearer
+	server *Session
+	pn     uint32
+}
+
+// newStreamRogue begins a session without checksums or TLS.
+func newStreamRogue(t *testing.T, m *movers) *streamRogue {
+	t.Helper()
+	conn, err := m.ha.DialTCP(t.Context(), m.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := m.a.AutoParams(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := m.streamConfig(m.a, true)
+	cfg.Auto = &p
+	x := stream.New(conn, cfg)
+	if err := x.Handshake(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return &streamRogue{b: x.Detach(), server: <-m.accepted}
+}
+
+// say sends a packet with those chunks.
+func (r *streamRogue) say(chunks ...byte) error {
+	b := framing.AppendFixed(nil, framing.TypeData, 0, 15, int64(len(chunks)))
+	b = append(append(b, 1, 12, framing.KeyPacket[0]), r.server.id[:]...)
+	b = binary.BigEndian.AppendUint32(b, r.pn)
+	r.pn++
+	return r.b.Write(append(b, chunks...))
+}
+
+// TestCarrierNeverReads: a peer that takes nothing, and asks all the time, costs neither
+// time nor memory. Trap S3.
+func TestCarrierNeverReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMovers(t, 1, shortUDP, shortTCP, false, func(c *Config) { c.Idle = 5 * time.Minute })
+		r := newStreamRogue(t, m)
+		credit := framing.AppendVarint(nil, 1<<40)
+		r.say(append(append(append([]byte{0x10}, credit...), 0x11, 0), credit...)...) // MAX_DATA, MAX_STREAM_DATA
+		r.say(0x1d, 1, 0)                                                             // MOVE to datagrams, which are not there
+		before := heapInUse()
+		go func() {
+			for err := error(nil); err == nil; {
+				_, err = r.server.Write(make([]byte, 100_000))
+			}
+		}()
+		time.Sleep(10 * time.Second)
+		fires := 0
+		var last time.Time
+		for i := range 2000 {
+			if i%10 == 0 {
+				if err := r.say(1, 0x1a, 1, 2, 3, 4, 5, 6, 7, 8); err != nil { // PING, PATH_CHALLENGE
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(time.Millisecond)
+			synctest.Wait()
+			r.server.mu.Lock()
+			if r.server.armed != last {
+				last = r.server.armed
+				fires++
+			}
+			r.server.mu.Unlock()
+		}
+		if fires > 60 {
+			t.Errorf("the timer was set %d times in 2 s", fires)
+		}
+		if n := heapInUse() - before; n > 8<<20 {
+			t.Errorf("%d bytes", n)
+		}
+		begin := time.Now()
+		r.server.Close()
+		if d := time.Since(begin); d > m.b.cfg.Linger+closeGrace {
+			t.Errorf("Close took %v", d)
+		}
+		settle(t, m.b)
+		r.b.Close()
+	})
 }

@@ -14,8 +14,9 @@ import (
 // has beside the Bearer.
 type bearer struct {
 	Bearer
-	writing bool // a goroutine has what there is to send
-	closing bool // it is closed when what is being written has gone out, or soon
+	writing bool      // a goroutine has what there is to send
+	since   time.Time // when it has begun with what it is writing
+	closing bool      // it is closed when what is being written has gone out, or soon
 }
 
 // flushStream sends what the engine has for the byte stream. A goroutine does it, as that
@@ -31,7 +32,7 @@ func (s *Session) flushStream(now time.Time) {
 		streamBatches.Put(buf)
 		return
 	}
-	b.writing = true
+	b.writing, b.since = true, now
 	go s.pump(b, buf, p)
 }
 
@@ -71,6 +72,7 @@ func (s *Session) pump(b *bearer, buf *[streamBatch]byte, p []byte) {
 			break
 		}
 		if p = s.fillStream(now, buf[:0]); len(p) > 0 {
+			b.since = now
 			s.mu.Unlock()
 			continue
 		}

@@ -393,7 +393,7 @@ func (s *Session) waitOrRead(q *waitq, done <-chan struct{}) {
 
 // stuck returns how long the engine has to wait at least with what it wants to do: the
 // active carrier takes nothing. Session.mu is held.
-func (s *Session) stuck() time.Duration {
+func (s *Session) stuck(now time.Time) time.Duration {
 	m := s.mob
 	if m == nil || s.eng == nil {
 		return 0
@@ -405,8 +405,8 @@ func (s *Session) stuck() time.Duration {
 		return 0
 	case b == nil:
 		return stuckAbsent
-	case b.writing:
-		return stuckBusy
+	case b.writing: // a peer that takes nothing for long costs little
+		return min(max(now.Sub(b.since)/8, stuckBusy), stuckAbsent)
 	}
 	return 0
 }

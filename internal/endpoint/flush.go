@@ -201,7 +201,7 @@ func (s *Session) arm(now time.Time) {
 		return
 	}
 	d := max(next.Sub(now), minTimer)
-	if least := s.stuck(); least > 0 {
+	if least := s.stuck(now); least > 0 {
 		d = max(d, least)
 	}
 	if s.atLimit() {
