@@ -34,7 +34,7 @@ func TestCertificateErrors(t *testing.T) {
 	ca, cert, key := certs(t)
 	otherCA, otherCert, otherKey := issued(t, tlsvstp.DevOptions{})
 	oldCA, oldCert, oldKey := issued(t, tlsvstp.DevOptions{NotBefore: time.Now().Add(-48 * time.Hour), ValidFor: time.Hour})
-	for _, network := range []string{"tcp", "rudp", "udp"} {
+	for _, network := range []string{"tcp", "rudp", "udp", "auto"} {
 		t.Run(network, func(t *testing.T) {
 			s := site{network: network, listen: "127.0.0.1:0", server: []string{"--network", network}, client: []string{"--network", network}}
 			serve := func(flags ...string) string {
@@ -67,6 +67,14 @@ func TestCertificateErrors(t *testing.T) {
 			fails("--server-name NAME", sealed, "--ca", ca, "--server-name", "example.org")
 			fails("make a new certificate", old, "--ca", oldCA)
 			fails("--cert FILE --key FILE", picky, "--ca", ca)
+			if network == "auto" {
+				for _, pin := range []string{"udp", "tcp"} {
+					fails("add --tls", sealed, "--pin", pin)
+					fails("the other side speaks no TLS", plain, "--ca", ca, "--pin", pin)
+					fails("--ca FILE", sealed, "--ca", otherCA, "--pin", pin)
+					fails("--cert FILE --key FILE", picky, "--ca", ca, "--pin", pin)
+				}
+			}
 			fails("--cert FILE --key FILE", picky, "--ca", ca, "--cert", otherCert, "--key", otherKey)
 			vstpOK(t, ping(picky, "--ca", ca, "--cert", cert, "--key", key)...)
 			require.Contains(t, vstpOK(t, ping(old, "--insecure")...), "NOT VERIFIED")
@@ -91,7 +99,7 @@ func TestVerboseTLS(t *testing.T) {
 
 // Several connections of one command share a session cache.
 func TestBenchResumes(t *testing.T) {
-	for _, network := range []string{"tcp", "rudp", "udp"} {
+	for _, network := range []string{"tcp", "rudp", "udp", "auto"} {
 		s := site{network: network, listen: "127.0.0.1:0", server: []string{"--network", network}, client: []string{"--network", network}}.withTLS(t)
 		addr, _ := s.serve(t, "bench", "-s")
 		mode := "--rr"
