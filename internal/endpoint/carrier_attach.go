@@ -19,11 +19,17 @@ import (
 
 const (
 	// A client that cannot attach a byte stream tries again after firstAttach, which
-	// doubles up to maxAttach; after half a minute where the server does not know the
-	// session, as behind a load balancer.
+	// doubles up to maxAttach, or maxAttachActive where there is nothing else; after half
+	// a minute where the server does not know the session, as behind a load balancer.
 	firstAttach     = time.Second
 	maxAttach       = time.Minute
+	maxAttachActive = 5 * time.Second
 	attachElsewhere = 30 * time.Second
+
+	// A byte stream that ends is replaced at once, but one that was there for less than
+	// steadyStream after another one only after firstAgain, which doubles.
+	steadyStream = 5 * time.Second
+	firstAgain   = 250 * time.Millisecond
 
 	// maxAttaches is how many byte streams a session takes in a second.
 	maxAttaches = 16
@@ -34,6 +40,8 @@ type attaching struct {
 	busy    bool
 	wanted  bool      // also without standby
 	next    time.Time // not before; zero: not at all
+	after   time.Time // and not before, unless Move asks for it
+	began   time.Time // the last attempt
 	delay   time.Duration
 	cancel  context.CancelFunc
 	err     error // of the last attempt
@@ -81,7 +89,7 @@ func (e *Endpoint) BeginStream(b Bearer, r *handshake.DatagramResult, own *hands
 	s.beginMobile(now, reliable.ByteStream)
 	m := s.mob
 	m.laddr, m.raddr = b.LocalAddr(), b.RemoteAddr()
-	m.bearer = &bearer{Bearer: b}
+	m.bearer = &bearer{Bearer: b, begun: now}
 	if client && !e.cfg.Auto.NoStandby {
 		m.probes[reliable.Datagrams].next = now
 	}
@@ -228,9 +236,9 @@ func (s *Session) useBearer(now time.Time, b Bearer) {
 		s.eng.SetAttached(now, reliable.ByteStream, false)
 		go old.Close()
 	}
-	m.bearer = &bearer{Bearer: b}
+	m.bearer = &bearer{Bearer: b, begun: now}
 	m.lost = false
-	m.attach.delay, m.attach.next, m.attach.err = 0, time.Time{}, nil
+	m.attach.next, m.attach.err = time.Time{}, nil
 	m.attach.wanted = false
 	m.probes[reliable.ByteStream] = probing{}
 	m.asideFrame = nil
@@ -265,7 +273,31 @@ func (s *Session) wantAttach(now time.Time) {
 		return
 	}
 	a.next = now
+	if a.after.After(now) {
+		a.next = a.after
+	}
 	s.attachDue(now)
+}
+
+// slower doubles the pause between two attempts. Session.mu is held.
+func (s *Session) slower(least time.Duration) {
+	most := maxAttach
+	if s.eng.Active() == reliable.ByteStream {
+		most = maxAttachActive
+	}
+	a := &s.mob.attach
+	a.delay = min(max(2*a.delay, least), most)
+}
+
+// needAttach is wantAttach where the other carrier has failed: it does not wait for longer
+// than it takes to be no burden. Session.mu is held.
+func (s *Session) needAttach(now time.Time) {
+	a := &s.mob.attach
+	a.wanted = true
+	if !a.busy {
+		a.next, a.after = time.Time{}, a.began.Add(firstAttach)
+	}
+	s.wantAttach(now)
 }
 
 // attachDue begins an attempt to attach a byte stream if it is time. Session.mu is held.
@@ -285,7 +317,7 @@ func (s *Session) attachDue(now time.Time) {
 	m.n++
 	req := &handshake.AttachRequest{K: k, ServerID: handshake.ConnID(s.peerID), ClientID: handshake.ConnID(s.id), N: m.n}
 	ctx, cancel := context.WithCancel(context.Background())
-	a.busy, a.cancel, a.next = true, cancel, time.Time{}
+	a.busy, a.cancel, a.next, a.began = true, cancel, time.Time{}, now
 	go s.attachNow(ctx, req)
 }
 
@@ -334,7 +366,7 @@ func (s *Session) attachFailed(now time.Time, err error) {
 		s.events()
 		return
 	}
-	a.delay = min(max(2*a.delay, firstAttach), maxAttach)
+	s.slower(firstAttach)
 	if unknown && !alone {
 		a.unknown = true
 		a.delay = max(a.delay, attachElsewhere)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"io"
+	"net"
 	"net/netip"
 	"sync"
 	"testing"
@@ -249,5 +250,138 @@ func TestCarrierNeverReads(t *testing.T) {
 		}
 		settle(t, m.b)
 		r.b.Close()
+	})
+}
+
+// A slowSocket calls a function in the middle of sending a datagram of some size, once.
+type slowSocket struct {
+	net.PacketConn
+	mu    sync.Mutex
+	size  int
+	first func()
+}
+
+func (c *slowSocket) WriteTo(b []byte, to net.Addr) (int, error) {
+	c.mu.Lock()
+	f := c.first
+	if len(b) == c.size {
+		c.first = nil
+	} else {
+		f = nil
+	}
+	c.mu.Unlock()
+	if f != nil {
+		f()
+	}
+	return c.PacketConn.WriteTo(b, to)
+}
+
+// TestCarrierMovedWhileProbing: a session is moved while it is sending a probe. What it has
+// to say then does not wait for the next timer.
+func TestCarrierMovedWhileProbing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMovers(t, 1, shortUDP, shortTCP, false, nil)
+		sock := &slowSocket{PacketConn: m.ha.ListenPacket(0), size: standbyProbe}
+		m.a = newEndpoint(t, sock, m.a.cfg)
+		c, s := connect(t, m.a, m.b)
+		attachedBoth(t, c, s)
+		c.Move(t.Context(), reliable.ByteStream)
+		swap(t, c, s)
+		time.Sleep(time.Second)
+		sock.mu.Lock()
+		sock.first = func() {
+			if err := s.Move(t.Context(), reliable.Datagrams); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		sock.mu.Unlock()
+		c.mu.Lock()
+		now := time.Now()
+		c.mob.probes[reliable.Datagrams].first = true
+		c.probe(now, reliable.Datagrams)
+		before := c.eng.CarrierStats(now, reliable.Datagrams).Sent
+		c.flush(now)
+		if c.eng.Active() != reliable.Datagrams {
+			t.Error("not what is to be tested")
+		}
+		if n := c.eng.CarrierStats(time.Now(), reliable.Datagrams).Sent; n == before {
+			t.Error("nothing was sent")
+		}
+		c.mu.Unlock()
+		c.Close()
+		s.Close()
+		settle(t, m.a, m.b)
+	})
+}
+
+// TestCarrierShortLived: a byte stream that ends again and again as soon as it is attached is
+// not made anew all the time.
+func TestCarrierShortLived(t *testing.T) {
+	for _, alone := range [...]bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			m := newMovers(t, 1, shortUDP, shortTCP, false, func(c *Config) { c.Idle = 5 * time.Minute })
+			var c, s *Session
+			if alone {
+				m.net.Both(m.ha, m.hb, simnet.Path{Down: true})
+				c, s = m.dialStream(t)
+			} else {
+				c, s = connect(t, m.a, m.b)
+				attachedBoth(t, c, s)
+			}
+			swap(t, c, s)
+			stop := attack(t, 5*time.Millisecond, func() {
+				s.mu.Lock()
+				if b := s.mob.bearer; b != nil {
+					b.Close()
+				}
+				s.mu.Unlock()
+			})
+			before := m.net.TCP(m.ha, m.hb).Stats().Connects
+			time.Sleep(time.Minute)
+			if n := m.net.TCP(m.ha, m.hb).Stats().Connects - before; n < 3 || n > 20 {
+				t.Errorf("alone %v: %d connections in a minute", alone, n)
+			} else {
+				t.Logf("alone %v: %d connections in a minute", alone, n)
+			}
+			stop()
+			time.Sleep(time.Minute)
+			s.mu.Lock()
+			if s.mob.bearer == nil {
+				t.Error("there is none any more")
+			}
+			s.mu.Unlock()
+			swap(t, c, s)
+			c.Close()
+			s.Close()
+			settle(t, m.a, m.b)
+		})
+	}
+}
+
+// TestCarrierNeeded: a byte stream that could not be attached for long is tried again when the
+// datagrams fail.
+func TestCarrierNeeded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMovers(t, 1, shortUDP, simnet.TCPPath{Refused: true}, false, func(c *Config) { c.Idle = 10 * time.Minute })
+		c, s := connect(t, m.a, m.b)
+		time.Sleep(4 * time.Minute)
+		before := m.net.TCP(m.ha, m.hb).Stats().Connects
+		m.net.Both(m.ha, m.hb, simnet.Path{Down: true})
+		c.Write([]byte("x"))
+		time.Sleep(20 * time.Second)
+		if n := m.net.TCP(m.ha, m.hb).Stats().Connects - before; n > 25 {
+			t.Errorf("%d connections in 20 s", n)
+		}
+		m.net.BothTCP(m.ha, m.hb, shortTCP)
+		begin := time.Now()
+		io.ReadFull(s, make([]byte, 1))
+		swap(t, s, c)
+		if d := time.Since(begin); d > 5*time.Second {
+			t.Errorf("it took %v", d)
+		}
+		c.Close()
+		s.Close()
+		settle(t, m.a, m.b)
 	})
 }

@@ -16,6 +16,7 @@ type bearer struct {
 	Bearer
 	writing bool      // a goroutine has what there is to send
 	since   time.Time // when it has begun with what it is writing
+	begun   time.Time // when it was attached
 	closing bool      // it is closed when what is being written has gone out, or soon
 }
 
@@ -168,6 +169,12 @@ func (s *Session) streamGone(now time.Time, b *bearer, err error) {
 	if s.ended == nil && !errors.Is(err, io.EOF) {
 		s.ep.warn("vstp: a byte stream has ended", "err", err)
 	}
+	a := &m.attach
+	if now.Sub(b.begun) >= steadyStream {
+		a.delay = 0
+	}
+	a.after = now.Add(a.delay)
+	s.slower(firstAgain)
 	s.wantAttach(now)
 	s.watch(now)
 }

@@ -228,8 +228,7 @@ func (s *Session) watch(now time.Time) {
 		if o := other(active); m.attached(o) || o == reliable.Datagrams {
 			s.probe(now, o)
 		} else if s.client {
-			m.attach.wanted = true
-			s.wantAttach(now)
+			s.needAttach(now)
 		}
 	}
 	if !d.Move || !m.attached(d.To) {

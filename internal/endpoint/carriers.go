@@ -162,7 +162,7 @@ func (s *Session) Move(ctx context.Context, c reliable.Carrier) error {
 		case !asked:
 			a.wanted = true
 			if a.err = nil; !a.busy {
-				a.next = time.Time{} // however long that would have been
+				a.next, a.after = time.Time{}, time.Time{} // however long that would have been
 			}
 			s.wantCarrier(now, c)
 		case c == reliable.ByteStream && !a.busy && a.err != nil:
@@ -316,12 +316,12 @@ func (s *Session) movesSoFar() (uint64, []session.Move) {
 	return m.count, append([]session.Move(nil), m.moves...)
 }
 
-// sayAside sends what does not belong to the active carrier. Session.mu is held, and is
-// released for the write.
-func (s *Session) sayAside() {
+// sayAside sends what does not belong to the active carrier, and reports whether there was
+// something. Session.mu is held, and is released for the write.
+func (s *Session) sayAside() bool {
 	m := s.mob
 	if len(m.aside) == 0 {
-		return
+		return false
 	}
 	b := m.aside
 	m.aside = nil
@@ -334,6 +334,7 @@ func (s *Session) sayAside() {
 	if err != nil && !errors.Is(err, net.ErrClosed) {
 		m.sendErrors++
 	}
+	return true
 }
 
 // endMobile lets go of the byte stream of a session that is forgotten. Session.mu is held.

@@ -79,10 +79,11 @@ func (s *Session) flushSome(now time.Time, writes int) (all bool) {
 			break
 		}
 		b, size, n, more := s.fill(now, buf[:0])
-		if n == 0 && s.mob != nil {
-			s.sayAside() // behind the answer to the peer, which may let it pass
-		}
 		if n == 0 {
+			// What is aside goes behind the answer to the peer, which may let it pass.
+			if s.mob != nil && s.sayAside() && s.asked {
+				continue // the session has moved meanwhile, maybe
+			}
 			break
 		}
 		s.stats.pktsOut += uint64(n)
