@@ -263,6 +263,9 @@ func (s *Session) arrived(now time.Time, c reliable.Carrier) {
 		p.sent = time.Time{}
 		s.probe(now, c)
 	}
+	if m.next.IsZero() {
+		m.next = now.Add(watchEvery) // a session that is in use is looked at
+	}
 	if m.open && s.eng.Active() == c {
 		m.open = false
 		last := &m.moves[len(m.moves)-1]
