@@ -222,17 +222,34 @@ func (l *streamSource) close() error {
 	}
 	l.closed = true
 	close(l.done)
-	for e := l.halfOpen.Front(); e != nil; e = e.Next() {
-		if s := e.Value.(*Conn).s; s.(*stream.Session).Auto() == nil { // or finish has it, and turns it away
-			go s.Close()
-		}
-	}
 	l.room.Broadcast()
+	half := l.halfOpen.Len() > 0
 	l.mu.Unlock()
+	switch {
+	case half && l.finish != nil:
+		time.AfterFunc(welcomeGrace, l.giveUp)
+	case half:
+		l.giveUp()
+	}
 	err := l.inner.Close()
 	<-l.failed
 	l.drain()
 	return err
+}
+
+// welcomeGrace is how long unfinished handshakes may go on after close where clients would
+// come back on another connection: who was just welcomed has to be told.
+const welcomeGrace = 50 * time.Millisecond
+
+// giveUp ends all unfinished handshakes.
+func (l *streamSource) giveUp() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for e := l.halfOpen.Front(); e != nil; e = e.Next() {
+		if s := e.Value.(*Conn).s; s.(*stream.Session).Auto() == nil { // or finish has it, which turns it away
+			go s.Close()
+		}
+	}
 }
 
 func (l *streamSource) addr() net.Addr { return l.inner.Addr() }
