@@ -3,6 +3,7 @@ package endpoint
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -382,6 +383,27 @@ func TestCarrierNeeded(t *testing.T) {
 		}
 		c.Close()
 		s.Close()
+		settle(t, m.a, m.b)
+	})
+}
+
+// TestCarrierCloseEndsMove: Close ends a Move that waits, at once.
+func TestCarrierCloseEndsMove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMovers(t, 1, shortUDP, simnet.TCPPath{Blocked: true}, false, nil)
+		c, s := connect(t, m.a, m.b)
+		swap(t, c, s)
+		begin := time.Now()
+		moved := make(chan error)
+		go func() { moved <- c.Move(context.Background(), reliable.ByteStream) }()
+		time.Sleep(time.Second)
+		m.net.Both(m.ha, m.hb, simnet.Path{Down: true})
+		c.Write([]byte("x")) // Close waits for that
+		go c.Close()
+		if err := <-moved; !errors.Is(err, net.ErrClosed) || time.Since(begin) > 1100*time.Millisecond {
+			t.Errorf("%v after %v", err, time.Since(begin))
+		}
+		s.CloseWithError(1, "")
 		settle(t, m.a, m.b)
 	})
 }

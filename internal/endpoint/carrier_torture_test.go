@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -76,6 +78,9 @@ func TestCarrierTorture(t *testing.T) {
 				t.Logf("server %+v", x.s.Stats())
 			}
 		}()
+		if rnd.IntN(2) == 0 {
+			defer x.replay()()
+		}
 		if rnd.IntN(3) == 0 {
 			x.cut()
 		} else {
@@ -238,6 +243,41 @@ func (x *carrierTorture) whole() {
 	fw.Wait()
 	if d := time.Since(begin); d > 20*time.Minute {
 		t.Errorf("it took %v", d)
+	}
+}
+
+// replay has somebody record datagrams, and send them again, from where they came or from
+// elsewhere, until the function that it returns is called.
+func (x *carrierTorture) replay() func() {
+	rnd := rand.New(rand.NewPCG(x.rnd.Uint64(), 6))
+	var mu sync.Mutex
+	var seen []simnet.Event
+	x.net.Observe(func(e simnet.Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		e.Data = bytes.Clone(e.Data)
+		if len(seen) < 200 {
+			seen = append(seen, e)
+		} else {
+			seen[rnd.IntN(len(seen))] = e
+		}
+	})
+	stop := attack(x.t, 11*time.Millisecond, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if len(seen) == 0 {
+			return
+		}
+		e := seen[rnd.IntN(len(seen))]
+		from := e.From
+		if rnd.IntN(4) == 0 {
+			from = netip.AddrPortFrom(x.net.Host("10.0.0.9").Addr(), 1234)
+		}
+		x.net.Inject(from, e.To, bytes.Clone(e.Data))
+	})
+	return func() {
+		stop()
+		x.net.Observe(nil)
 	}
 }
 

@@ -247,6 +247,9 @@ func (s *Session) wakeAll() {
 	s.writers.wake()
 	s.others.wake()
 	s.wakeSends()
+	if s.mob != nil {
+		s.mob.waiters.wake()
+	}
 }
 
 // receive gives the engine a datagram. Session.mu is held.
@@ -318,9 +321,6 @@ func (s *Session) engineEnded() {
 		s.ended = io.ErrUnexpectedEOF
 	}
 	s.wakeAll()
-	if s.mob != nil {
-		s.mob.waiters.wake()
-	}
 	if s.shared {
 		s.ep.unshare(s)
 		s.moveOn()
