@@ -27,6 +27,12 @@ func runClient(s *spec, c *contender, e *env) (v values, hold any, err error) {
 		return clientLink(s, c, e)
 	case "link-messages":
 		return clientLinkMessages(s, c, e)
+	case "link-moves":
+		return clientLinkMoves(s, c, e)
+	case "link-idle":
+		return clientLinkIdle(s, c, e)
+	case "link-dials":
+		v, err = clientLinkDials(s, c, e)
 	case "link-rr":
 		v, err = clientLinkRoundTrips(s, c, e)
 	case "dials", "handshakes":

@@ -46,6 +46,9 @@ type env struct {
 	// dir is where unix sockets go.
 	dir string
 
+	// memory is what dials of contenders that move between carriers remember, if not nil.
+	memory *vstp.CarrierMemory
+
 	// interactive says that the streams carry requests and answers, not bulk:
 	// writers that buffer must flush each Write.
 	interactive bool
@@ -150,6 +153,7 @@ func contenders() []*contender {
 		grpcContender(), grpcStreamContender(),
 		udpContender(), udpBlastContender(), vstpUDPContender(), vstpUDPTLSContender(),
 		quicContender(), kcpContender(), vstpRUDPNoCRCContender(), vstpRUDPContender(), vstpRUDPTLSContender(),
+		vstpAutoContender(), vstpAutoTLSContender(), vstpAutoTCPContender(),
 		tcpCongestionContender("cubic"), tcpCongestionContender("bbr"),
 	}
 }

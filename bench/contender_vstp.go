@@ -9,8 +9,10 @@ import (
 )
 
 func vstpContender() *contender {
-	return vstpOver("vstp", "vstp over TCP, CRC on (the default)", "tcp", "tcp",
+	c := vstpOver("vstp", "vstp over TCP, CRC on (the default)", "tcp", "tcp",
 		func(*env, bool) *vstp.Config { return nil })
+	c.tests = append(slices.Clone(coreTests), "link")
+	return c
 }
 
 func vstpNoCRCContender() *contender {

@@ -56,7 +56,8 @@ func (s *spec) groupID() string {
 			return "idle-reader"
 		}
 		return "idle"
-	case "link", "link-rr", "link-messages":
+	}
+	if s.isLinkTest() {
 		return s.Test
 	}
 	return fmt.Sprintf("%s-%d", s.Test, s.Size)
@@ -229,6 +230,9 @@ func (c *controller) runCell(ctx context.Context, s spec, name string) (values, 
 	s.Contender = name
 	if s.Test == "idle" {
 		s.Count = min(s.Count, c.fileLimit-200)
+		if contenderNamed(name).has("moves") {
+			s.Count = min(s.Count, (c.fileLimit-200)/2) // two sockets each
+		}
 		if limit := contenderNamed(name).idleConns; limit > 0 {
 			s.Count = min(s.Count, limit)
 		}

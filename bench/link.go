@@ -19,6 +19,8 @@ import (
 type linkSpec struct {
 	Text string
 	RTT  time.Duration
+
+	NoUDP bool // it carries no UDP
 	impairment
 }
 
@@ -27,8 +29,8 @@ var reportLinks = []string{
 	"100mbit,40ms", "100mbit,40ms,loss=1%", "100mbit,40ms,loss=5%", "50mbit,200ms,loss=2%", "500mbit,10ms,loss=0.1%",
 }
 
-// parseLink parses a rate, a round-trip time, loss=P% and queue=N with a unit of bdp, kb
-// or b, in any order. The queue is one BDP (rate times round trip) if not given.
+// parseLink parses a rate, a round-trip time, loss=P%, queue=N with a unit of bdp, kb or b,
+// and noudp, in any order. The queue is one BDP (rate times round trip) if not given.
 func parseLink(text string) (*linkSpec, error) {
 	l := &linkSpec{Text: text}
 	queue := "1bdp"
@@ -46,6 +48,8 @@ func parseLink(text string) (*linkSpec, error) {
 			queue = value
 		case named:
 			err = errors.New("unknown")
+		case f == "noudp":
+			l.NoUDP = true
 		case strings.HasSuffix(f, "bit"):
 			l.Rate, err = quantity(f, map[string]float64{"kbit": 1e3 / 8, "mbit": 1e6 / 8, "gbit": 1e9 / 8})
 		default:
@@ -210,12 +214,20 @@ func (c *controller) runLink(ctx context.Context, g *group, r *row, round int) (
 		}
 		clients = append(clients, client)
 	}
+	if g.Spec.Test == "link-moves" {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		go l.loseUDP(ctx, s.Duration)
+	}
 	v = make(values)
 	var rates []float64
 	for i, client := range clients {
 		got, err := client.read()
 		if err != nil {
 			return nil, fmt.Errorf("%s: client: %w", r.Flows[i], err)
+		}
+		if g.Spec.Test == "link-idle" {
+			return l.idleTraffic(ctx, s.Duration)
 		}
 		if g.Spec.Test != "link" {
 			v = got.Values
@@ -418,6 +430,15 @@ func clientLink(s *spec, c *contender, e *env) (values, any, error) {
 }
 
 func linkProgress(r *row, v values) string {
+	if _, ok := v["gap.1"]; ok {
+		return fmt.Sprintf("%.0f ms, then %.0f ms without a byte, %.0f moves", v["gap.1"], v["gap.2"], v["moves"])
+	}
+	if x, ok := v["minute.up"]; ok {
+		return fmt.Sprintf("%.0f + %.0f bytes a minute", x, v["minute.down"])
+	}
+	if x, ok := v["new.dial"]; ok {
+		return fmt.Sprintf("%.1f ms, remembered %.1f ms", x, v["known.dial"])
+	}
 	if _, ok := v["p99"]; ok {
 		return fmt.Sprintf("p50 %.1f, p99 %.1f ms", v["p50"]/1e3, v["p99"]/1e3)
 	}
@@ -442,6 +463,8 @@ func linkShares(r *row, v values) string {
 
 func (g *group) linkTitle() string {
 	switch {
+	case linkCarrierTitles[g.Spec.Test] != "":
+		return linkCarrierTitles[g.Spec.Test] + g.Link.Text
 	case g.Spec.Test == "link-rr":
 		return "Link " + g.Link.Text + ", round trips of " + size(linkRequest)
 	case g.Spec.Test == "link-messages":
@@ -460,7 +483,7 @@ func (g *group) linkExplanation() string {
 		return "One way, on a stream, from when the message was due to be written to when it was read whole. In brackets the rounds. " +
 			"Sent and back are bytes of IP packets for each byte of the messages."
 	}
-	return linkBulkExplanation
+	return cmp.Or(linkCarrierExplanations[g.Spec.Test], linkBulkExplanation)
 }
 
 const linkBulkExplanation = "One direction over an emulated link, from the server to the client, from the first byte on. Goodput at the receiver, " +
@@ -469,6 +492,9 @@ const linkBulkExplanation = "One direction over an emulated link, from the serve
 	"Sent again is what each contender says of itself: bytes (TCP, QUIC: lost), segments (KCP), packets with something repeated in them (vstp)."
 
 func (g *group) linkHead() []string {
+	if head := linkCarrierHeads[g.Spec.Test]; head != nil {
+		return head
+	}
 	if g.Spec.Test != "link" {
 		return linkLatencyHead
 	}
@@ -482,6 +508,9 @@ func (g *group) linkHead() []string {
 }
 
 func (g *group) linkCells(r *row) []string {
+	if linkCarrierHeads[g.Spec.Test] != nil {
+		return g.linkCarrierCells(r)
+	}
 	if g.Spec.Test != "link" {
 		return g.linkLatencyCells(r)
 	}

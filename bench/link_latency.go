@@ -13,7 +13,10 @@ import (
 // steady rate. Only streams take part, so that a lost packet delays those behind it.
 
 // linkTests are what can be measured over a link, by the name of -link-tests.
-var linkTests = map[string]string{"bulk": "link", "rr": "link-rr", "messages": "link-messages"}
+var linkTests = map[string]string{
+	"bulk": "link", "rr": "link-rr", "messages": "link-messages",
+	"moves": "link-moves", "dials": "link-dials", "idle": "link-idle",
+}
 
 const (
 	linkMessage  = 200                   // bytes
@@ -26,7 +29,7 @@ func (o *options) setLinkTests(text string) error {
 	for _, name := range splitList(text) {
 		test, ok := linkTests[name]
 		if !ok {
-			return fmt.Errorf("no test %q over a link; there are bulk, rr, messages", name)
+			return fmt.Errorf("no test %q over a link; there are bulk, rr, messages, moves, dials, idle", name)
 		}
 		o.linkTests = append(o.linkTests, test)
 	}
@@ -46,8 +49,10 @@ func (s *spec) isLinkTest() bool {
 // linkSize returns the size of what is written at once.
 func linkSize(test string) int {
 	switch test {
-	case "link-rr":
+	case "link-rr", "link-dials":
 		return linkRequest
+	case "link-idle":
+		return idleExchange
 	case "link-messages":
 		return linkMessage
 	}

@@ -25,6 +25,7 @@ import (
 type link struct {
 	ends     [2]*place // of the servers, of the clients
 	carriers [2]*carrier
+	noUDP    atomic.Bool
 	stopping atomic.Bool
 	threads  sync.WaitGroup
 }
@@ -55,6 +56,7 @@ func newLink(ls *linkSpec, seed uint64) (*link, error) {
 		runtime.GOMAXPROCS(4)
 	}
 	l := &link{}
+	l.noUDP.Store(ls.NoUDP)
 	for i := range l.ends {
 		p, err := newPlace(linkHosts[i])
 		if err != nil {
@@ -72,6 +74,9 @@ func newLink(ls *linkSpec, seed uint64) (*link, error) {
 	}
 	return l, nil
 }
+
+// blockUDP says whether UDP packets are lost from now on.
+func (l *link) blockUDP(block bool) { l.noUDP.Store(block) }
 
 func (l *link) host() string   { return linkHosts[0].String() }
 func (l *link) server() *place { return l.ends[0] }
@@ -246,6 +251,9 @@ type packet struct {
 // carrierBatch is how many packets are taken in before a look at what is due.
 const carrierBatch = 16
 
+// protocolByte is where an IPv4 header has the protocol.
+const protocolByte = 9
+
 func (c *carrier) now() int64 { return int64(time.Since(c.start)) }
 
 func (c *carrier) stats() linkCounts {
@@ -282,7 +290,10 @@ func (c *carrier) takeIn() bool {
 			}
 			return false
 		}
-		due, ok := c.shaper.enter(c.now(), n)
+		due, ok := int64(0), false
+		if n <= protocolByte || data[protocolByte] != unix.IPPROTO_UDP || !c.link.noUDP.Load() {
+			due, ok = c.shaper.enter(c.now(), n)
+		}
 		if !ok {
 			c.spare = append(c.spare, data)
 			continue

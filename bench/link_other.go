@@ -27,5 +27,6 @@ func (*link) host() string                            { return "" }
 func (*link) server() *place                          { return nil }
 func (*link) client() *place                          { return nil }
 func (*link) counts() (toClient, toServer linkCounts) { return }
+func (*link) blockUDP(bool)                           {}
 func (*link) close() error                            { return nil }
 func (*place) start(*exec.Cmd) error                  { return errNoLink }

@@ -32,6 +32,73 @@ func TestParseLink(t *testing.T) {
 	}
 }
 
+func TestParseLinkNoUDP(t *testing.T) {
+	if l, err := parseLink("noudp,10mbit,100ms"); err != nil || !l.NoUDP || l.Queue != 125_000 {
+		t.Errorf("%+v, %v", l, err)
+	}
+}
+
+// Each time without a byte counts where it ends.
+func TestThirds(t *testing.T) {
+	start := time.Now()
+	x := &thirds{of: 3 * time.Second}
+	for _, ms := range []int{0, 500, 900, 1700, 1800, 2400} {
+		x.add(start.Add(time.Duration(ms)*time.Millisecond), 125_000)
+	}
+	v := x.values()
+	for key, want := range map[string]float64{
+		"gap.0": 500, "gap.1": 800, "gap.2": 600, "mbit.0": 3, "mbit.1": 2, "mbit.2": 1, "total": 750_000,
+	} {
+		if math.Abs(v[key]-want) > 1e-6 {
+			t.Errorf("%s is %v, want %v", key, v[key], want)
+		}
+	}
+}
+
+// What moves between carriers is measured over a link that loses UDP.
+func TestRunLinkCarriers(t *testing.T) {
+	if err := canLink(); err != nil {
+		t.Skip(err)
+	}
+	t.Setenv("GORACE", "atexit_sleep_ms=0")
+	for _, args := range [][]string{
+		{"-tests", "moves", "-only", "vstp-auto,vstp-auto-tls", "-seconds", "4.5"},
+		{"-link", "20mbit,10ms", "-link-tests", "dials,idle", "-only", "vstp-auto", "-seconds", "0.2"},
+		{"-link", "20mbit,10ms,noudp", "-link-tests", "dials", "-only", "vstp,vstp-auto", "-seconds", "0.2"},
+	} {
+		o, err := parseFlags(append(args, "-quiet", "-spin=false", "-rounds", "1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := newController(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.close()
+		for _, g := range o.linkGroups() {
+			if err := c.runGroup(t.Context(), g); err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range g.Rows {
+				switch m := r.Median; {
+				case strings.Contains(r.Error, "operation not permitted"):
+					t.Skip(r.Error) // root, and yet without the rights
+				case r.Error != "":
+					t.Errorf("%s, %s: %s", g.ID, r.Contender, r.Error)
+				case g.Spec.Test == "link-moves" && (m["moves"] < 1 || m["mbit.1"] == 0):
+					t.Errorf("%s: %v", r.Contender, m)
+				case g.Spec.Test == "link-dials" && m["new.dial"] < 10:
+					t.Errorf("%s: dials %v over a link of 10 ms", r.Contender, m)
+				}
+			}
+			g.table().write(new(strings.Builder))
+		}
+	}
+	if _, err := parseFlags([]string{"-tests", "moves,bulk"}); err == nil {
+		t.Error("moves is measured beside another test")
+	}
+}
+
 func TestFlows(t *testing.T) {
 	names := func(args ...string) string {
 		t.Helper()

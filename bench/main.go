@@ -125,13 +125,13 @@ func parseFlags(args []string) (*options, error) {
 		list           bool
 	)
 	fs.StringVar(&only, "only", "", "comma-separated contenders (default all); ratios need tcp, and tls or unix, among them")
-	fs.StringVar(&tests, "tests", strings.Join(allTests, ","), "comma-separated tests")
+	fs.StringVar(&tests, "tests", strings.Join(allTests, ","), "comma-separated tests; or moves: the link of the same name of -link-tests (Linux, root)")
 	fs.StringVar(&sizes, "sizes", "65536", "comma-separated sizes of a Write in the bulk test")
 	fs.StringVar(&rrSizes, "rr-sizes", "64,65536", "comma-separated sizes of a request and its answer")
 	fs.StringVar(&messageSizes, "message-sizes", "100000000", "comma-separated sizes of a message")
 	fs.StringVar(&o.base, "base", defaultBase, "the contender to which all others are compared")
-	fs.Func("link", "measure over an emulated `link` instead, such as 100mbit,40ms,loss=1%,queue=1bdp; may be repeated; all: those of the report (Linux, root)", o.addLink)
-	fs.StringVar(&linkTests, "link-tests", "bulk", "comma-separated tests over a link: bulk, rr (64 B there and back), messages (200 B, 100 a second)")
+	fs.Func("link", "measure over an emulated `link` instead, such as 100mbit,40ms,loss=1%,queue=1bdp or 100mbit,40ms,noudp; may be repeated; all: those of the report (Linux, root)", o.addLink)
+	fs.StringVar(&linkTests, "link-tests", "bulk", "comma-separated tests over a link: bulk, rr (64 B there and back), messages (200 B, 100 a second), moves (UDP is lost in the middle of a transfer), dials, idle")
 	fs.StringVar(&flows, "flows", "", "comma-separated sets of contenders that share the link, each as vstp-rudp+tcp-cubic")
 	fs.DurationVar(&o.stagger, "stagger", 0, "how much later each flow of a set begins; measured is when all run")
 	fs.Uint64Var(&o.seed, "seed", 1, "what is lost on the link follows from this and the round")
@@ -170,7 +170,11 @@ func parseFlags(args []string) (*options, error) {
 		fmt.Println("over a link:", strings.Join(linkContenders(), " "))
 		return nil, nil
 	}
-	if len(o.links) > 0 && !isSet(fs, "seconds") {
+	switch {
+	case isSet(fs, "seconds"):
+	case tests == "moves":
+		seconds = 24
+	case len(o.links) > 0:
 		seconds = 10
 	}
 	o.duration = time.Duration(seconds * float64(time.Second))
@@ -186,7 +190,7 @@ func parseFlags(args []string) (*options, error) {
 			return nil, fmt.Errorf("no contender %q; -list shows them", name)
 		}
 	}
-	if err := cmp.Or(o.setFlows(flows), o.setLinkTests(linkTests)); err != nil {
+	if err := cmp.Or(o.setFlows(flows), o.setLinkTests(linkTests), o.setMoves()); err != nil {
 		return nil, err
 	}
 	o.floodKinds = splitList(floods)
@@ -196,7 +200,7 @@ func parseFlags(args []string) (*options, error) {
 		}
 	}
 	for _, name := range o.tests {
-		if !slices.Contains(allTests, name) {
+		if !slices.Contains(allTests, name) && name != "moves" {
 			return nil, fmt.Errorf("no test %q; there are %s", name, strings.Join(allTests, ", "))
 		}
 	}

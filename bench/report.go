@@ -169,6 +169,9 @@ func size(n int) string {
 }
 
 func (g *group) title() string {
+	if g.Link != nil {
+		return g.linkTitle()
+	}
 	switch g.Spec.Test {
 	case "fine-bulk":
 		return "Bulk in fine slices, Writes of " + size(g.Spec.Size)
@@ -180,8 +183,6 @@ func (g *group) title() string {
 		return "Round trips of " + size(g.Spec.Size)
 	case "message":
 		return "Messages of " + size(g.Spec.Size)
-	case "link", "link-rr", "link-messages":
-		return g.linkTitle()
 	case "allocs":
 		return "Allocations, " + size(g.Spec.Size)
 	case "dials":
@@ -204,6 +205,9 @@ func (g *group) title() string {
 }
 
 func (g *group) explanation() string {
+	if g.Link != nil {
+		return g.linkExplanation()
+	}
 	switch g.Spec.Test {
 	case "fine-bulk", "fine-rr":
 		return "All contenders between two processes, with turns of about 40 ms: the sharpest ratios. In brackets the middle half of the rounds."
@@ -215,8 +219,6 @@ func (g *group) explanation() string {
 	case "message":
 		return "One at a time, until the sender knows that the receiver has it whole: with vstp and vstp-udp by RequireAck, " +
 			"elsewhere by a byte in answer. CPU seconds for 10^9 bytes, of both processes."
-	case "link", "link-rr", "link-messages":
-		return g.linkExplanation()
 	case "allocs":
 		return "Allocations for a Write and the Reads of its answer, in each of the processes, when warm."
 	case "dials":
@@ -287,6 +289,9 @@ func (g *group) table() *table {
 }
 
 func (g *group) head() []string {
+	if g.Link != nil {
+		return g.linkHead()
+	}
 	x := "x " + g.Base
 	switch g.Spec.Test {
 	case "fine-bulk":
@@ -299,8 +304,6 @@ func (g *group) head() []string {
 		return []string{"", "p50 us", x, "x its base", "p99 us", "p99 " + x, "p99.9 us", "CPU us", "allocs"}
 	case "message":
 		return []string{"", "ms", x, "x its base", "MB/s", "CPU s/GB", "CPU " + x, "sender", "receiver"}
-	case "link", "link-rr", "link-messages":
-		return g.linkHead()
 	case "allocs":
 		return []string{"", "client", "server", "bytes, client"}
 	case "dials":
@@ -315,6 +318,9 @@ func (g *group) head() []string {
 }
 
 func (g *group) cells(r *row) []string {
+	if g.Link != nil {
+		return g.linkCells(r)
+	}
 	m := r.Median
 	f := func(format string, key string) string { return fmt.Sprintf(format, m[key]) }
 	toBase := func(key string) string { return ratioOf(r, g.row(g.Base), key).String() }
@@ -344,8 +350,6 @@ func (g *group) cells(r *row) []string {
 			f("%.1f", "ms"), toBase("ms"), g.own(r, "ms"), f("%.0f", "mbps"), f("%.2f", "cpu.both"), toBase("cpu.both"),
 			f("%.2f", "cpu"), f("%.2f", "server.cpu"),
 		}
-	case "link", "link-rr", "link-messages":
-		return g.linkCells(r)
 	case "allocs":
 		return []string{f("%.2f", "mallocs"), f("%.2f", "server.mallocs"), f("%.1f", "bytes")}
 	case "dials":

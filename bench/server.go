@@ -86,7 +86,7 @@ func (srv *server) serve(s stream) {
 		err = srv.serveIdle(s)
 	case "message":
 		srv.serveMessages(s)
-	case "link":
+	case "link", "link-moves":
 		srv.serveLink(s)
 	case "link-messages":
 		serveLinkMessages(s)
