@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/vstp-go/vstp/framing"
+	"github.com/vstp-go/vstp/internal/session"
 	"github.com/vstp-go/vstp/internal/simnet"
 	"github.com/vstp-go/vstp/internal/stream"
 	"github.com/vstp-go/vstp/internal/udpio"
@@ -405,5 +406,43 @@ func TestCarrierCloseEndsMove(t *testing.T) {
 		}
 		s.CloseWithError(1, "")
 		settle(t, m.a, m.b)
+	})
+}
+
+// TestCarrierLargestMove: a peer that has used up the numbers of moves keeps this side from
+// moving, as it may do with its own session. Move says so, and nothing else happens.
+func TestCarrierLargestMove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMovers(t, 1, simnet.Path{Down: true}, shortTCP, false, nil)
+		r := newStreamRogue(t, m)
+		r.say(append(framing.AppendVarint([]byte{0x1d}, framing.MaxVarint), 1)...)
+		time.Sleep(time.Second)
+		s := r.server
+		s.mu.Lock()
+		s.setRemote(addrOf(t, m.a))
+		s.pathChanged(time.Now(), time.Millisecond, false)
+		s.mu.Unlock()
+		if err := s.Move(t.Context(), reliable.Datagrams); !errors.Is(err, session.ErrNoCarrier) {
+			t.Error("Move:", err)
+		}
+		go s.Write(make([]byte, 100_000)) // which is not acknowledged
+		fires := 0
+		var last time.Time
+		for range 9000 {
+			time.Sleep(time.Millisecond)
+			synctest.Wait()
+			s.mu.Lock()
+			if s.armed != last {
+				last = s.armed
+				fires++
+			}
+			s.mu.Unlock()
+		}
+		if s.Carrier() != reliable.ByteStream || fires > 1000 {
+			t.Errorf("on %v; the timer was set %d times in 9 s", s.Carrier(), fires)
+		}
+		r.b.Close()
+		s.Close()
+		settle(t, m.b)
 	})
 }
