@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vstp-go/vstp"
+	"github.com/vstp-go/vstp/framing"
 )
 
 // The network "auto" over the system's sockets. What paths can do to it is in the
@@ -231,10 +232,15 @@ func TestAutoListenerServesAll(t *testing.T) {
 				crate := newRawUDP(t)
 				to := &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: ln.Addr().(*net.TCPAddr).Port}
 				crate.send(to, crateReqAck)
-				crate.want(crateAck42)
-				n, _, err := crate.ReadFrom(make([]byte, 2000))
-				require.NoError(t, err)
-				require.Positive(t, n, "the handler's answer")
+				var got []string // in any order
+				for range 2 {
+					b := make([]byte, 2000)
+					n, _, err := crate.ReadFrom(b)
+					require.NoError(t, err)
+					got = append(got, hex.EncodeToString(b[:n]))
+				}
+				answer := hex.EncodeToString(crateFrame(t, framing.TypeData, 0, nil, "echo hi"))
+				require.ElementsMatch(t, []string{crateAck42, answer}, got)
 			}
 			cancel()
 			require.ErrorIs(t, receive(t, served), context.Canceled)
@@ -250,6 +256,30 @@ func TestAutoListenerRefusesMessages(t *testing.T) {
 	_, err = vstp.Dial("udp", ln.Addr().String())
 	var refused *vstp.RefusedError
 	require.True(t, errors.As(err, &refused), "%v", err)
+}
+
+// A handler for messages may close the listener that calls it.
+func TestMessagesHandlerCloses(t *testing.T) {
+	var ln net.Listener
+	ready, closed := make(chan struct{}), make(chan error, 1)
+	lc := &vstp.ListenConfig{Messages: func(ctx context.Context, c *vstp.Conn, m *vstp.Message) error {
+		<-ready
+		closed <- ln.Close()
+		<-ctx.Done()
+		return ctx.Err()
+	}}
+	var err error
+	ln, err = lc.Listen(t.Context(), "auto", "127.0.0.1:0")
+	require.NoError(t, err)
+	close(ready)
+	c, err := vstp.Dial("udp", ln.Addr().String())
+	require.NoError(t, err)
+	defer c.Close()
+	_, err = c.Write([]byte("close"))
+	require.NoError(t, err)
+	require.NoError(t, receive(t, closed))
+	_, err = ln.Accept()
+	require.ErrorIs(t, err, net.ErrClosed)
 }
 
 // The Conn that a handler for messages gets is for sending.

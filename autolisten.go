@@ -124,7 +124,7 @@ func newAutoListener(pc net.PacketConn, ln net.Listener, network string, lc *Lis
 	go src.acceptLoop()
 	src.wg.Go(src.acceptDatagrams)
 	if lc.Messages != nil {
-		src.wg.Go(func() { src.serveMessages(lc.Config, lc.Messages) })
+		go src.serveMessages(lc.Config, lc.Messages) // whose handler may be who closes
 	}
 	return newListener(src, network, lc.Config), nil
 }
