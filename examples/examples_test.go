@@ -162,6 +162,14 @@ func TestTLS(t *testing.T) {
 		"TLS 1.3 vstp/1 udp+tls\nhello, alice.example\nwithout TLS: refused\n", out)
 }
 
+func TestAuto(t *testing.T) {
+	t.Parallel() // it waits for most of its time
+	out, err := output(t, "auto")
+	require.NoError(t, err, out)
+	require.Regexp(t, `(?s)^connected on udp\nthe network loses UDP now\nmoved from udp to tcp \(.*`+
+		`the network carries UDP again\n.*moved from tcp to udp \(.*\d+ MB, whole and in order\n$`, out)
+}
+
 func TestFileTransfer(t *testing.T) {
 	from, to := t.TempDir(), t.TempDir()
 	data := bytes.Repeat([]byte("0123456789abcdef"), 100_000)
