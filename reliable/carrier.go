@@ -143,7 +143,7 @@ func (a *Assoc) CarrierStats(now time.Time, c Carrier) CarrierStats {
 			rtt = &use.rtt
 		}
 		s.Rate = use.meter.now(t, rtt.smoothed)
-		s.LargeLost = c == Datagrams && m.largeLost
+		s.LargeLost = c == Datagrams && m.largeLost && a.datagramMTU().anyLost > 0
 		if use.received != 0 {
 			s.Received = a.epoch.Add(time.Duration(use.received))
 		}

@@ -9,6 +9,8 @@ const (
 	mtuResolution    = 32 // the search ends when it knows the size this well
 	mtuBlackHoleLoss = 8  // large packets lost in a row while small ones pass
 	mtuBlackHolePTOs = 3  // for at least as long
+	mtuBaseLoss      = 4  // packets that every path should carry, lost in a row while small ones pass
+	smallDatagram    = 512
 	mtuFirstRaise    = 5 * time.Second
 	mtuRaise         = 10 * time.Minute // PMTU_RAISE_TIMER
 )
@@ -26,6 +28,11 @@ type mtuState struct {
 	full    int     // full packets since the last change
 	bigLost int     // packets above BaseMTU lost since one was acknowledged
 	passed  instant // when one was acknowledged last
+
+	// Of those that are not small, for CarrierStats.LargeLost.
+	anyLost   int
+	anyPassed instant
+
 	raiseAt instant // when failed is forgotten
 	raise   time.Duration
 }
@@ -98,6 +105,7 @@ func (m *mtuState) probeAcked(a *Assoc, t instant, size int) {
 	if size > m.current && (m.failed == 0 || size < m.failed) {
 		if a.moves != nil {
 			a.moves.largeLost = false
+			m.anyLost, m.anyPassed = 0, t
 		}
 		m.set(a, size)
 		m.full = mtuFullPackets // go on at once
@@ -126,6 +134,9 @@ func (m *mtuState) fail(t instant, size int) {
 
 // acked is called for each packet that has arrived.
 func (m *mtuState) acked(t instant, size int) {
+	if size > smallDatagram {
+		m.anyLost, m.anyPassed = 0, t
+	}
 	if size > BaseMTU {
 		m.bigLost, m.passed = 0, t
 	}
@@ -134,6 +145,12 @@ func (m *mtuState) acked(t instant, size int) {
 // lost is called for each packet that was lost. Many large ones in a row, of which
 // none has arrived, have met a black hole, RFC 8899 §4.3.
 func (m *mtuState) lost(a *Assoc, t instant, size int) {
+	if a.moves != nil && a.on == Datagrams && size > smallDatagram {
+		m.anyLost++
+		if m.anyLost >= mtuBaseLoss && m.current <= BaseMTU && t.sub(m.anyPassed) > mtuBlackHolePTOs*a.rtt.pto(a.c.Peer.AckDelay) {
+			a.moves.largeLost = true
+		}
+	}
 	if size <= BaseMTU || m.current <= BaseMTU {
 		return
 	}
@@ -162,9 +179,6 @@ func (m *mtuState) bigInFlight(a *Assoc) bool {
 func (m *mtuState) blackHole(a *Assoc, t instant) {
 	if a.on == ByteStream {
 		return
-	}
-	if a.moves != nil {
-		a.moves.largeLost = true
 	}
 	m.failed = m.current
 	m.probing, m.tries = 0, 0

@@ -159,7 +159,7 @@ const (
 	maxRate        = 1e15 // bytes/s; more is a mistake
 	limitedLatch   = 5 * time.Second
 	stalledSilence = time.Second
-	minSilence     = 150 * time.Millisecond // of datagrams too: a busy machine is silent for longer than three PTOs of a short path
+	minSilence     = 200 * time.Millisecond // of datagrams too: a busy machine is silent for longer than three PTOs of a short path
 	stalledProven  = 500 * time.Millisecond // with a standby that answers
 
 	slowShare     = 0.25

@@ -112,7 +112,7 @@ func TestSilence(t *testing.T) {
 	require.True(t, s.dec.Probe)
 	s.standby().Alive = s.in.Now
 	require.False(t, s.in.Now.Add(100*ms).Before(s.dec.Next))
-	s.silent(45 * ms)
+	s.silent(95 * ms)
 	s.wantStay()
 	s.silent(10 * ms)
 	s.wantMove(reliable.ByteStream, ReasonSilence)

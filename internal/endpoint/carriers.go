@@ -234,11 +234,11 @@ func (s *Session) carrierMoved(now time.Time, to reliable.Carrier, byPeer bool) 
 	m.count++
 	m.open = true
 	m.heard = s.eng.CarrierStats(now, other(to)).Received
+	m.moved = st.BytesMoved
+	m.told = min(m.told+1, recentMoves)
 	if byPeer { // it has come by the new carrier, most likely
 		s.arrived(now, to)
 	}
-	m.moved = st.BytesMoved
-	m.told = min(m.told+1, recentMoves)
 	m.next = now
 	m.waiters.wake()
 	s.readers.wake() // some of them read the socket, where nothing may come any more
