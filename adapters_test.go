@@ -3,9 +3,11 @@ package vstp_test
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/net/nettest"
 
@@ -19,6 +21,7 @@ type transport struct {
 	network string
 	tls     bool
 	config  vstp.Config
+	moving  bool // both ends move between carriers all the time
 }
 
 var transports = []transport{
@@ -33,6 +36,8 @@ var transports = []transport{
 	{name: "auto+TLS", network: "auto", tls: true},
 	{name: "auto on TCP", network: "auto", config: vstp.Config{Auto: vstp.AutoConfig{Pin: vstp.CarrierTCP}}},
 	{name: "auto on TCP+TLS", network: "auto", tls: true, config: vstp.Config{Auto: vstp.AutoConfig{Pin: vstp.CarrierTCP}}},
+	{name: "auto, moving", network: "auto", moving: true},
+	{name: "auto+TLS, moving", network: "auto", tls: true, moving: true},
 }
 
 // configs returns the configurations of both sides.
@@ -46,7 +51,29 @@ func (tr transport) configs(t testing.TB) (client, server *vstp.Config) {
 		c.TLS = &tls.Config{RootCAs: cert.Pool, ServerName: "localhost"}
 		s.TLS = &tls.Config{Certificates: []tls.Certificate{cert.Certificate}}
 	}
+	if tr.moving {
+		vstp.OnConn(&c, keepMoving)
+		vstp.OnConn(&s, keepMoving)
+	}
 	return &c, &s
+}
+
+// keepMoving moves c every few milliseconds until it has ended.
+func keepMoving(c *vstp.Conn) {
+	go func() {
+		every := time.NewTicker(3 * time.Millisecond)
+		defer every.Stop()
+		for range every.C {
+			to := vstp.CarrierTCP
+			if c.Carrier() == to {
+				to = vstp.CarrierUDP
+			}
+			err := c.Move(context.Background(), to)
+			if err != nil && !errors.Is(err, vstp.ErrNoCarrier) {
+				return
+			}
+		}
+	}()
 }
 
 // listen returns a listener and a function that dials it.

@@ -134,6 +134,8 @@ type AutoConfig struct {
 	// OnMove, if not nil, is called after each move of a connection, in order for each,
 	// in a goroutine of its own. It is for servers too.
 	OnMove func(c *Conn, m Move)
+
+	onConn func(c *Conn) // for tests: is told of each connection
 }
 
 // decide returns what the decision between carriers is made with.

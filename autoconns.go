@@ -13,6 +13,7 @@ import (
 // application has. It keeps neither of them.
 type connTable struct {
 	network string
+	onConn  func(*Conn) // of AutoConfig
 
 	mu    sync.Mutex
 	conns map[weak.Pointer[endpoint.Session]]weak.Pointer[Conn]
@@ -32,6 +33,9 @@ func (t *connTable) of(s *endpoint.Session) *Conn {
 	}
 	t.conns[key] = weak.Make(c)
 	runtime.AddCleanup(c, t.dropped, key)
+	if t.onConn != nil {
+		t.onConn(c)
+	}
 	return c
 }
 
@@ -54,6 +58,7 @@ func (c *Config) moves(conns *connTable) *endpoint.AutoConfig {
 		Decide:          c.Auto.decide(),
 		StandbyInterval: c.Auto.standbyInterval(),
 	}
+	conns.onConn = c.Auto.onConn
 	if hook := c.Auto.OnMove; hook != nil {
 		a.OnMove = func(s *endpoint.Session, m session.Move) { hook(conns.of(s), m) }
 	}

@@ -12,3 +12,6 @@ func SetAutoSockets(d *Dialer, listenUDP func() (net.PacketConn, error), dialTCP
 
 // ListenerNetwork returns the network that l was made with.
 func ListenerNetwork(l *Listener) string { return l.network }
+
+// OnConn has f be told of each connection of "auto" that is made with c.
+func OnConn(c *Config, f func(*Conn)) { c.Auto.onConn = f }

@@ -113,20 +113,21 @@ func TestHTTPKeepAlive(t *testing.T) {
 func TestHTTPBigBodies(t *testing.T) {
 	want := contentDigest(bigSize)
 	eachTransport(t, func(t *testing.T, tr transport) {
-		var up digest
+		up := make(chan digest, 1)
 		s := newSite(t, tr, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.Method == http.MethodPut {
-				var err error
-				if up, err = digestOf(r.Body); err != nil {
+				d, err := digestOf(r.Body)
+				if err != nil {
 					w.WriteHeader(http.StatusInternalServerError)
 				}
+				up <- d
 				return
 			}
 			io.Copy(w, content(bigSize)) // chunked
 		}))
 		res, _ := s.do(t, "PUT", content(bigSize))
 		require.Equal(t, http.StatusOK, res.StatusCode)
-		require.Equal(t, want, up)
+		require.Equal(t, want, <-up)
 
 		res, err := s.client.Get(s.url)
 		require.NoError(t, err)

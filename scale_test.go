@@ -23,6 +23,9 @@ func TestThousandConnections(t *testing.T) {
 		if tr.tls || tr.config.Compression != 0 {
 			conns = sized(1000, 250)
 		}
+		if tr.moving { // every 3 ms, each at both ends
+			conns = 50
+		}
 		ln, d := tr.start(t)
 		go echoAll(ln)
 		var all sync.WaitGroup // until everybody is connected
@@ -57,6 +60,9 @@ func TestThousandConnections(t *testing.T) {
 func TestIdleConnections(t *testing.T) {
 	conns := sized(500, 200)
 	eachTransport(t, func(t *testing.T, tr transport) {
+		if tr.moving {
+			return // they do something
+		}
 		ln, d := tr.start(t)
 		connect(t, ln, d) // what is made once
 		goroutines, memory := runtime.NumGoroutine(), memoryInUse()
@@ -103,6 +109,9 @@ func TestOpenClose(t *testing.T) {
 		conns := sized(10_000, 1_500)
 		if tr.tls {
 			conns = sized(3_000, 300)
+		}
+		if tr.moving {
+			conns = 200
 		}
 		ln, d := tr.start(t)
 		c, _ := connect(t, ln, d)
