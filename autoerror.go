@@ -50,6 +50,10 @@ const noStreams = "nobody accepts streams"
 // isFinal reports whether err says something about the server, or what the server thinks
 // of this client, that the other carrier would only repeat.
 func isFinal(err error) bool {
+	var unproven *session.UnprovenError
+	if errors.As(err, &unproven) {
+		return false // TLS on the other carrier tells
+	}
 	var remote *handshake.RemoteError
 	if errors.As(err, &remote) {
 		return remote.Reason != noStreams // but somebody else may do so on TCP

@@ -226,7 +226,7 @@ func (s *Session) dialTimer(now time.Time) {
 		return
 	}
 	if t := s.sealed; d.sealed && !t.hintBy.IsZero() && !now.Before(t.hintBy) {
-		s.dialEnded(t.hint)
+		s.dialEnded(&session.UnprovenError{Err: t.hint})
 		gone := s.gone()
 		s.mu.Unlock()
 		if gone {

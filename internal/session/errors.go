@@ -48,6 +48,16 @@ type Refusal struct {
 // Error implements error.
 func (e *Refusal) Error() string { return "refused: " + e.Reason }
 
+// An UnprovenError is what anybody on the path may have said: TLS was configured, and
+// there were no keys yet.
+type UnprovenError struct{ Err error }
+
+// Error implements error.
+func (e *UnprovenError) Error() string { return e.Err.Error() }
+
+// Unwrap returns e.Err.
+func (e *UnprovenError) Unwrap() error { return e.Err }
+
 // A CopyError is an error of the other end of a copy, of the reader that ReadFrom was
 // given or the writer that WriteTo was. It is none of the session's.
 type CopyError struct{ Err error }
