@@ -15,11 +15,16 @@ func TestAutoForgedRefusal(t *testing.T) {
 	for _, code := range []vstp.ErrorCode{vstp.CodeRefused, vstp.CodeTLS, vstp.CodeOverload, vstp.CodeInternal} {
 		t.Run(code.String(), func(t *testing.T) {
 			t.Parallel()
-			ln, err := net.Listen("tcp", "127.0.0.1:0")
-			require.NoError(t, err)
-			pc, err := net.ListenPacket("udp", ln.Addr().String())
-			if err != nil {
-				t.Skip("the port is somebody's on UDP")
+			var ln net.Listener
+			var pc net.PacketConn
+			for try := 0; pc == nil; try++ { // until a port is free on both
+				var err error
+				ln, err = net.Listen("tcp", "127.0.0.1:0")
+				require.NoError(t, err)
+				if pc, err = net.ListenPacket("udp", ln.Addr().String()); err != nil {
+					ln.Close()
+					require.Less(t, try, 10)
+				}
 			}
 			defer pc.Close()
 			go func() {
