@@ -195,6 +195,12 @@ func (w *netnsPeer) state() (s NetnsState) {
 	return s
 }
 
+// move has the connection move to a carrier.
+func (w *netnsPeer) move(to vstp.Carrier) {
+	w.t.Helper()
+	require.NoError(w.t, w.rpc.Call("Peer.Move", to, &struct{}{}))
+}
+
 // finish ends writing, waits until all was read that the peer has written, and closes.
 func (w *netnsPeer) finish() (r NetnsResult, err error) {
 	err = w.rpc.Call("Peer.Finish", struct{}{}, &r)
@@ -330,6 +336,17 @@ func (p *netnsProcess) State(_ struct{}, s *NetnsState) error {
 	s.Carrier, s.Stats = conn.Carrier(), conn.Stats()
 	s.Local, s.Remote = conn.LocalAddr().String(), conn.RemoteAddr().String()
 	return nil
+}
+
+// Move moves the connection.
+func (p *netnsProcess) Move(to vstp.Carrier, _ *struct{}) error {
+	conn, _, err := p.current()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), inTime)
+	defer cancel()
+	return conn.Move(ctx, to)
 }
 
 // Finish ends the transfer.
