@@ -31,6 +31,12 @@ const (
 	steadyStream = 5 * time.Second
 	firstAgain   = 250 * time.Millisecond
 
+	// Datagrams are of no use any more, if a server says on a byte stream that it does
+	// not know the session, after so many probe timeouts and so much silence: time for
+	// some attempts to reach the right one.
+	deadTimeouts = 3
+	deadSilence  = 5 * time.Second
+
 	// maxAttaches is how many byte streams a session takes in a second.
 	maxAttaches = 16
 )
@@ -44,8 +50,9 @@ type attaching struct {
 	began   time.Time // the last attempt
 	delay   time.Duration
 	cancel  context.CancelFunc
-	err     error // of the last attempt
-	unknown bool  // the server did not know the session although it was alive
+	err     error     // of the last attempt
+	unknown bool      // a server did not know the session although it was alive
+	denied  time.Time // when one has said so
 
 	second time.Time // server: in which streams are counted
 	count  int
@@ -358,7 +365,14 @@ func (s *Session) attachFailed(now time.Time, err error) {
 	a := &m.attach
 	var remote *handshake.RemoteError
 	unknown := errors.As(err, &remote) && remote.Code == framing.CodeUnknownID
+	timeouts, silence := s.eng.Unheard(now)
 	alone := s.eng.Active() == reliable.ByteStream && !m.dgrams
+	if s.eng.Active() == reliable.Datagrams && timeouts >= deadTimeouts && silence >= deadSilence {
+		alone = true // nothing comes in datagrams either
+	}
+	if unknown && !a.denied.IsZero() && s.heard.After(a.denied) {
+		a.unknown = true // that was another one
+	}
 	if unknown && alone && !a.unknown {
 		// No carrier is left, and the server, which knew it, does not any more: it was
 		// started anew.
@@ -368,7 +382,7 @@ func (s *Session) attachFailed(now time.Time, err error) {
 	}
 	s.slower(firstAttach)
 	if unknown && !alone {
-		a.unknown = true
+		a.denied = now
 		a.delay = max(a.delay, attachElsewhere)
 	}
 	a.next = now.Add(a.delay)

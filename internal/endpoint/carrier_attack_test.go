@@ -446,3 +446,47 @@ func TestCarrierLargestMove(t *testing.T) {
 		settle(t, m.b)
 	})
 }
+
+// TestCarrierRestart: a server is started anew, and its clients learn soon that it does not
+// know them. PROTOCOL §7.14.
+func TestCarrierRestart(t *testing.T) {
+	for _, sealed := range [...]bool{false, true} {
+		for i := range 4 {
+			synctest.Test(t, func(t *testing.T) {
+				m := newMovers(t, 1, shortUDP, shortTCP, sealed, func(c *Config) { c.ResetKey = new([32]byte) })
+				var c, s *Session
+				if i&1 == 0 {
+					c, s = connect(t, m.a, m.b)
+				} else {
+					c, s = m.dialStream(t)
+				}
+				attachedBoth(t, c, s)
+				if i&2 != 0 {
+					c.Move(t.Context(), reliable.ByteStream)
+				}
+				swap(t, c, s)
+				cfg := m.b.cfg
+				m.hb.Crash()
+				m.b = newEndpoint(t, m.hb.ListenPacket(6969), cfg)
+				m.b.Listen()
+				ln, err := m.hb.ListenTCP(6969)
+				if err != nil {
+					t.Fatal(err)
+				}
+				m.ln = ln
+				defer ln.Close()
+				go m.serve()
+				begin := time.Now()
+				c.Write(make([]byte, 1000)) // large enough for an answer
+				c.SetReadDeadline(begin.Add(time.Minute))
+				_, err = c.Read(make([]byte, 1))
+				if d := time.Since(begin); !errors.Is(err, session.ErrReset) || d > 8*time.Second {
+					t.Errorf("sealed %v, %d: %v after %v", sealed, i, err, d)
+				}
+				c.Close()
+				s.Close()
+				settle(t, m.a, m.b)
+			})
+		}
+	}
+}
