@@ -414,3 +414,47 @@ func TestCarrierRefused(t *testing.T) {
 
 var _ net.Conn = (*simnet.TCPConn)(nil)
 var _ tls.ConnectionState
+
+// TestCarrierElsewhere: datagrams reach another server than the byte stream, which does
+// not know the session. It goes on without them. Trap A6.
+func TestCarrierElsewhere(t *testing.T) {
+	for _, sealed := range [...]bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			path, tcp := simnet.Path{Delay: time.Millisecond}, simnet.TCPPath{Delay: time.Millisecond}
+			m := newMovers(t, 1, path, tcp, sealed, nil)
+			other := newEndpoint(t, m.hb.ListenPacket(7000), m.b.cfg)
+			other.Listen()
+			port := m.addr.Port()
+			conn, err := m.ha.DialTCP(t.Context(), m.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg := m.streamConfig(m.a, true)
+			p, err := m.a.AutoParams(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg.Auto = &p
+			x := stream.New(conn, cfg)
+			if err := x.Handshake(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			r := x.Auto()
+			c, err := m.a.BeginStream(x.Detach(), &r.Result, &r.Own, true, udpio.Addr{AddrPort: netip.AddrPortFrom(m.addr.Addr(), 7000)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := <-m.accepted
+			for range 20 {
+				swap(t, c, s)
+				time.Sleep(20 * time.Second)
+			}
+			if other.Stats().UnknownID == 0 || c.Carrier() != reliable.ByteStream || m.addr.Port() != port {
+				t.Error("nobody was asked")
+			}
+			c.Close()
+			s.Close()
+			settle(t, m.a, m.b, other)
+		})
+	}
+}

@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"log/slog"
 	"time"
 
 	"github.com/vstp-go/vstp/internal/auto"
@@ -16,6 +17,11 @@ const (
 	// probeTwice is how long the answer to a probe may take, at least, until another one
 	// is sent that is wanted urgently.
 	probeTwice = 100 * time.Millisecond
+
+	// A server that has just welcomed a session on a byte stream may not have it ready
+	// for datagrams yet.
+	unknownTries = 4
+	unknownRetry = 5 * time.Millisecond
 
 	// standbyProbe is the size of the datagram that asks whether the standby lives. The
 	// first ones are as large as every path has to carry.
@@ -36,6 +42,7 @@ type probing struct {
 	lost    int       // in a row
 	rtt     time.Duration
 	first   bool // any were answered
+	unknown int  // answers that the session is not known
 	hurried bool // the one under way was sent before the one before had its time
 }
 
@@ -93,6 +100,31 @@ func (s *Session) probeAnswered(now time.Time, c reliable.Carrier, data [8]byte)
 		m.waiters.wake()
 	}
 	m.next = now
+	return true
+}
+
+// unknownOnDatagrams takes the news that the server does not know the session on
+// datagrams, and reports whether it has never known it there: its byte stream lives, and
+// this may be another server behind the same address, or one that is a little late.
+// Session.mu is held.
+func (s *Session) unknownOnDatagrams(now time.Time) bool {
+	m := s.mob
+	if m == nil || m.dgrams || s.eng == nil || s.ended != nil {
+		return false
+	}
+	s.ep.stats.dropped.Add(1)
+	p := &m.probes[reliable.Datagrams]
+	if p.sent.IsZero() {
+		return true // it is not asked
+	}
+	p.sent, p.hurried = time.Time{}, false
+	if p.unknown++; p.unknown <= unknownTries {
+		p.next = now.Add(unknownRetry << p.unknown)
+	} else {
+		p.lost++
+		s.ep.note(slog.LevelInfo, "vstp: the server does not know the session on datagrams", "remote", s.remote.AddrPort)
+	}
+	s.arm(now)
 	return true
 }
 

@@ -284,6 +284,7 @@ func (r *reader) reset(b []byte, p *udpio.Packet) {
 	}
 	s.mu.Lock()
 	switch {
+	case s.unknownOnDatagrams(r.now):
 	case !s.resetBy(&token, hasToken), s.mob != nil && !s.mob.onlyDatagrams():
 		r.e.stats.dropped.Add(1)
 	case s.eng != nil:
