@@ -37,6 +37,9 @@ const (
 	deadTimeouts = 3
 	deadSilence  = 5 * time.Second
 
+	// standbyDelay is when a client attaches a byte stream that is not needed yet.
+	standbyDelay = 200 * time.Millisecond
+
 	// maxAttaches is how many byte streams a session takes in a second.
 	maxAttaches = 16
 )
@@ -63,7 +66,10 @@ type attaching struct {
 func (e *Endpoint) AutoParams(*handshake.Hello) (handshake.DatagramParams, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if err := e.usable(); err != nil {
+	switch err := e.usable(); {
+	case err != nil && e.failed != nil && !e.closed: // without datagrams it is an ordinary one
+		return handshake.DatagramParams{}, nil
+	case err != nil:
 		return handshake.DatagramParams{}, &handshake.Error{Code: framing.CodeOverload}
 	}
 	if len(e.sessions) >= e.cfg.maxAssociations() {
@@ -273,7 +279,8 @@ func (s *Session) wantCarrier(now time.Time, c reliable.Carrier) {
 func (s *Session) wantAttach(now time.Time) {
 	m := s.mob
 	a := &m.attach
-	if !s.client || m.bearer != nil || a.busy || !a.next.IsZero() {
+	first := a.delay == 0 && a.err == nil // it waits for nothing but standbyDelay
+	if !s.client || m.bearer != nil || a.busy || !a.next.IsZero() && !first {
 		return
 	}
 	if s.ep.cfg.Auto.NoStandby && !a.wanted && s.eng.Active() != reliable.ByteStream {

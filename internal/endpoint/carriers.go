@@ -105,7 +105,7 @@ func (s *Session) beginMobile(now time.Time, born reliable.Carrier) {
 	s.eng.SetAttached(now, born, true)
 	m.next = now
 	if born == reliable.Datagrams && s.client && !c.NoStandby {
-		m.attach.next = now
+		m.attach.next = now.Add(standbyDelay) // many connections are over by then
 	}
 }
 
