@@ -257,12 +257,6 @@ func story(moves []vstp.Move) string {
 // movesOf returns the moves of c.
 func movesOf(c *vstp.Conn) []vstp.Move { return c.Stats().RecentMoves }
 
-// requireStory checks where a connection went, and why.
-func requireStory(t testing.TB, c *vstp.Conn, want string) {
-	t.Helper()
-	require.Equal(t, want, story(movesOf(c)))
-}
-
 // movedTo returns the last move of c to a carrier.
 func movedTo(t testing.TB, c *vstp.Conn, to string) vstp.Move {
 	t.Helper()
