@@ -95,7 +95,7 @@ func (s *Session) probeAnswered(now time.Time, c reliable.Carrier, data [8]byte)
 	p.rtt = max(now.Sub(p.sent), time.Microsecond)
 	p.sent, p.lost, p.first = time.Time{}, 0, true
 	if c == reliable.Datagrams && !m.dgrams {
-		m.dgrams = true
+		m.dgrams, m.dgramsLost = true, false
 		s.eng.SetAttached(now, c, true)
 		m.waiters.wake()
 	}
@@ -126,6 +126,20 @@ func (s *Session) unknownOnDatagrams(now time.Time) bool {
 	}
 	s.arm(now)
 	return true
+}
+
+// datagramsGone takes the news, which are not proven, that the server does not know the
+// session on datagrams any more: the byte stream will tell. Session.mu is held.
+func (s *Session) datagramsGone(now time.Time) {
+	m := s.mob
+	s.ep.stats.dropped.Add(1)
+	if s.ended != nil || s.eng.Active() != reliable.Datagrams {
+		return
+	}
+	m.dgrams, m.dgramsLost = false, true
+	m.probes[reliable.Datagrams] = probing{last: now, lost: s.ep.cfg.Auto.Decide.ProbeAttempts}
+	s.eng.SetAttached(now, reliable.Datagrams, false)
+	s.watch(now)
 }
 
 // probesDue looks for probes that were not answered, and sends those that are due.
@@ -304,6 +318,7 @@ func (s *Session) carrierInput(now time.Time, c reliable.Carrier) auto.CarrierIn
 	if c == reliable.ByteStream {
 		in.Gone = m.bearer == nil && m.lost
 	} else {
+		in.Gone = m.dgramsLost
 		in.SendErrors = m.sendErrors
 	}
 	return in

@@ -69,9 +69,10 @@ type mobile struct {
 	laddr   net.Addr // of the byte stream that it was born on
 	raddr   net.Addr
 
-	bearer *bearer // the byte stream; nil is none
-	lost   bool    // it has ended by itself, and there was no other since
-	dgrams bool    // the peer has answered on datagrams
+	bearer     *bearer // the byte stream; nil is none
+	lost       bool    // it has ended by itself, and there was no other since
+	dgrams     bool    // the peer has answered on datagrams
+	dgramsLost bool    // it has said there that it does not know the session
 
 	k      []byte // the secret; nil until it is needed
 	n      uint64 // client: of the last attempt to attach; server: the largest accepted

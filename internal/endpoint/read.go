@@ -285,8 +285,10 @@ func (r *reader) reset(b []byte, p *udpio.Packet) {
 	s.mu.Lock()
 	switch {
 	case s.unknownOnDatagrams(r.now):
-	case !s.resetBy(&token, hasToken), s.mob != nil && !s.mob.onlyDatagrams():
+	case !s.resetBy(&token, hasToken):
 		r.e.stats.dropped.Add(1)
+	case s.tls == nil && s.mob != nil && !s.mob.onlyDatagrams():
+		s.datagramsGone(r.now)
 	case s.eng != nil:
 		s.eng.Reset(r.now)
 	}
