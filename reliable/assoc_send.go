@@ -56,6 +56,9 @@ func (a *Assoc) appendPacket(t instant, b []byte) []byte {
 	size := a.mtu.current
 	if a.loss.probes > 0 { // what the path has become too narrow for would be lost again
 		size = min(size, BaseMTU)
+		if a.moves != nil && a.on == Datagrams && a.loss.probes == 1 {
+			size = min(size, smallDatagram) // do any pass?
+		}
 	}
 	end := start + size - a.trailer
 	ackOnly := !data

@@ -425,6 +425,9 @@ func (m *model) run() {
 	if c := m.s.ends[1].control; c != nil && (m.done == 1) != (c.done == doneKnown) {
 		m.fatalf("HANDSHAKE_DONE came %d times, %d", m.done, c.done)
 	}
+	for end := range m.s.ends {
+		m.receive(end) // messages that nobody repairs may have come late
+	}
 	for end, a := range m.s.ends {
 		if c := a.control; c != nil && (c.out.len() != 0 || c.pending() || len(c.in.b) != 0 || len(c.in.have) != 0) {
 			m.fatalf("end %d has something of the control stream left: %+v", end, c)

@@ -149,7 +149,8 @@ const (
 	tolerableLoss  = 0.10
 	lossScore      = 400.0 // ms for a loss of 1
 	ratePenalty    = 100.0 // ms
-	ownQueue       = 200.0 // ms
+	ownQueue       = 200.0 // ms, or as long as ownPackets take
+	ownPackets     = 24000 // bytes
 	leaveShare     = 0.25
 	returnShare    = 0.10
 	badLuck        = 1e-5

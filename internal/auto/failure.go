@@ -102,7 +102,7 @@ func (f *failureState) judge(d *Decider, v *view) Reason {
 	if in.Silence < minSilence {
 		return ReasonNone
 	}
-	silent := in.Silence >= times(pto(in), threshold) && f.unanswered.ripe(d.now, pto(in)) >= unlucky(threshold, v.a)
+	silent := in.Silence >= times(pto(in), threshold) && (d.active == reliable.ByteStream || f.unanswered.ripe(d.now, pto(in)) >= unlucky(threshold, v.a))
 	if !silent && in.Timeouts < threshold {
 		return ReasonNone
 	}
@@ -198,6 +198,7 @@ func (d *Decider) suspect(v *view, dec *Decision) {
 
 // escape leaves a dead carrier, if that can be.
 func (d *Decider) escape(v *view, dec *Decision) {
+	dec.Renew = d.failed.verdict == ReasonStalled && v.standby.ProbesLost >= d.cfg.ProbeAttempts
 	if !v.usable {
 		d.probe(dec, d.cfg.ProbeTimeout) // until one is attached
 		return
@@ -212,13 +213,10 @@ func (d *Decider) escape(v *view, dec *Decision) {
 		dec.at(wait)
 		return
 	}
-	// Nothing can be worse than a carrier that is gone.
-	if d.answers(v) || gone && (v.standby.ProbesLost == 0 || d.failed.long(d)) {
+	// One that is gone need not be better than one that does not answer: it may be back soon.
+	if d.answers(v) || gone && v.standby.ProbesLost == 0 {
 		d.move(dec, d.failed.verdict)
 		return
-	}
-	if gone {
-		dec.at(d.failed.since.Add(d.cfg.ProbeTimeout))
 	}
 	d.probe(dec, d.probeEvery(v, 1))
 }

@@ -177,7 +177,11 @@ func (h *healthState) trip(now time.Time, active bool) float64 {
 	case now.Sub(h.sampled) > quiet && h.floor > 0:
 		return min(h.rtt, h.floor)
 	case h.ownQueue(now) && h.floor > 0:
-		return min(h.rtt, h.floor+max(0, h.rtt-3*h.floor-ownQueue))
+		queue := float64(ownQueue)
+		if h.rate > 0 { // on a slow path it is some packets
+			queue = max(queue, 1000*ownPackets/h.rate)
+		}
+		return min(h.rtt, h.floor+max(0, h.rtt-3*h.floor-queue))
 	}
 	return h.rtt
 }

@@ -41,6 +41,10 @@ type Decision struct {
 	To     reliable.Carrier
 	Reason Reason
 
+	// Renew says that the byte stream is stalled and nothing else answers: a new one is to
+	// be attached in its place.
+	Renew bool
+
 	// Probe asks for a probe of the standby now. One that is not attached is to be
 	// attached, if that can be.
 	Probe bool

@@ -14,6 +14,8 @@ const (
 	probeAgain    = time.Second
 	maxProbeAgain = 30 * time.Second
 
+	maxProbeTimeout = 10 * time.Second
+
 	// probeTwice is how long the answer to a probe may take, at least, until another one
 	// is sent that is wanted urgently.
 	probeTwice = 100 * time.Millisecond
@@ -46,9 +48,14 @@ type probing struct {
 	hurried bool // the one under way was sent before the one before had its time
 }
 
-// probeTimeout is how long an answer may take. Session.mu is held.
-func (s *Session) probeTimeout() time.Duration {
-	return s.ep.cfg.Auto.Decide.ProbeTimeout
+// probeTimeout is how long an answer on c may take: on a byte stream it may stand behind
+// what was left there. Session.mu is held.
+func (s *Session) probeTimeout(c reliable.Carrier) time.Duration {
+	d := s.ep.cfg.Auto.Decide.ProbeTimeout
+	if c == reliable.ByteStream {
+		d = max(d, min(3*s.eng.CarrierStats(time.Now(), c).RTT, maxProbeTimeout))
+	}
+	return d
 }
 
 // probe asks whether c lives, unless it is being asked. Session.mu is held; flush sends it.
@@ -150,7 +157,7 @@ func (s *Session) probesDue(now time.Time) {
 	active := s.eng.Active()
 	for c := reliable.Datagrams; c < carriers; c++ {
 		p := &m.probes[c]
-		if !p.sent.IsZero() && now.Sub(p.asked) >= s.probeTimeout() {
+		if !p.sent.IsZero() && now.Sub(p.asked) >= s.probeTimeout(c) {
 			p.sent, p.hurried = time.Time{}, false
 			p.lost++
 			m.next = now
@@ -210,7 +217,7 @@ func (s *Session) mobileAt() time.Time {
 		p := &m.probes[c]
 		switch {
 		case !p.sent.IsZero():
-			first(p.asked.Add(s.probeTimeout()))
+			first(p.asked.Add(s.probeTimeout(c)))
 		case !s.client || c == active || c == reliable.ByteStream && m.bearer == nil || c == reliable.Datagrams && !s.remote.IsValid():
 		case s.ep.cfg.Auto.NoStandby && p.next.IsZero():
 		default:
@@ -276,6 +283,10 @@ func (s *Session) watch(now time.Time) {
 		} else if s.client {
 			s.needAttach(now)
 		}
+	}
+	if b := m.bearer; d.Renew && s.client && b != nil {
+		s.streamGone(now, b, errStalled)
+		return
 	}
 	if !d.Move || !m.attached(d.To) {
 		return

@@ -12,6 +12,7 @@ import (
 	"github.com/vstp-go/vstp/internal/handshake"
 	"github.com/vstp-go/vstp/internal/session"
 	"github.com/vstp-go/vstp/internal/stream"
+	"github.com/vstp-go/vstp/internal/udpio"
 	"github.com/vstp-go/vstp/reliable"
 )
 
@@ -336,7 +337,10 @@ func (s *Session) sayAside() bool {
 	err := s.ep.write(b, remote, local)
 	s.mu.Lock()
 	if err != nil && !errors.Is(err, net.ErrClosed) {
-		m.sendErrors++
+		if !errors.Is(err, udpio.ErrAgain) {
+			m.sendErrors++
+		}
+		s.noWay(time.Now(), err)
 	}
 	return true
 }

@@ -159,7 +159,7 @@ func (s *Session) fill(now time.Time, b []byte) (_ []byte, size, n int, more boo
 // reports whether to go on sending. Trap U1, U2, U5. Session.mu is held.
 func (s *Session) writeFailed(now time.Time, err error, size int) bool {
 	s.stats.sendErrors++
-	if s.mob != nil {
+	if s.mob != nil && !errors.Is(err, udpio.ErrAgain) && !errors.Is(err, udpio.ErrTooLarge) {
 		s.mob.sendErrors++
 		s.mob.next = now
 	}
