@@ -155,7 +155,7 @@ func (s *Session) probesDue(now time.Time) {
 	m := s.mob
 	cfg := s.ep.cfg.Auto
 	active := s.eng.Active()
-	for c := reliable.Datagrams; c < carriers; c++ {
+	for c := range reliable.Carrier(carriers) {
 		p := &m.probes[c]
 		if !p.sent.IsZero() && now.Sub(p.asked) >= s.probeTimeout(c) {
 			p.sent, p.hurried = time.Time{}, false
@@ -213,7 +213,7 @@ func (s *Session) mobileAt() time.Time {
 		}
 	}
 	active := s.eng.Active()
-	for c := reliable.Datagrams; c < carriers; c++ {
+	for c := range reliable.Carrier(carriers) {
 		p := &m.probes[c]
 		switch {
 		case !p.sent.IsZero():
@@ -269,7 +269,7 @@ func (s *Session) watch(now time.Time) {
 	}
 	active := s.eng.Active()
 	in := auto.Input{Now: now, Active: active}
-	for c := reliable.Datagrams; c < carriers; c++ {
+	for c := range reliable.Carrier(carriers) {
 		in.Carriers[c] = s.carrierInput(now, c)
 	}
 	d := m.decider.Decide(in)

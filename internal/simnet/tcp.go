@@ -381,10 +381,7 @@ func (h *Host) ListenTCP(port int) (*TCPListener, error) {
 
 // freePort returns an address with a port that was not used lately.
 func (t *tcpNet) freePort(a netip.Addr) netip.AddrPort {
-	p := t.ports[a] + 1
-	if p < firstEphemeral {
-		p = firstEphemeral
-	}
+	p := max(t.ports[a]+1, firstEphemeral)
 	t.ports[a] = p
 	return netip.AddrPortFrom(a, p)
 }
