@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -70,10 +72,24 @@ func (a *autoFlags) apply(f *netFlags, c *vstp.Config, log io.Writer) {
 	c.Auto.Pin, c.Auto.Prefer, c.Auto.NoStandby = a.pin.c, a.prefer.c, a.noStandby
 	c.Auto.Memory = new(vstp.CarrierMemory) // for commands that dial more than once
 	if f.verbose {
+		if c.Logger != nil {
+			c.Logger = slog.New(withoutMoves{c.Logger.Handler()})
+		}
 		c.Auto.OnMove = func(c *vstp.Conn, m vstp.Move) {
 			f.infof(log, "%s: %s", c.RemoteAddr(), moveText(m))
 		}
 	}
+}
+
+// withoutMoves drops the library's message of a move, which is told in other words.
+type withoutMoves struct{ slog.Handler }
+
+// Handle implements slog.Handler.
+func (h withoutMoves) Handle(ctx context.Context, r slog.Record) error {
+	if r.Message == "vstp: moved to another carrier" {
+		return nil
+	}
+	return h.Handler.Handle(ctx, r)
 }
 
 // isAuto reports whether the network is one whose connections move between carriers.
@@ -84,7 +100,7 @@ func isAuto(network string) bool { return strings.HasPrefix(network, "auto") }
 // moveText words a move.
 func moveText(m vstp.Move) string {
 	s := fmt.Sprintf("moved from %s to %s: %s", m.From, m.To, m.Reason)
-	if m.Gap > 0 {
+	if m.Gap >= time.Millisecond/2 {
 		s += fmt.Sprintf("; nothing came for %v", m.Gap.Round(time.Millisecond))
 	}
 	if m.Resent > 0 {
