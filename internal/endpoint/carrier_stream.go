@@ -157,7 +157,11 @@ func (s *Session) receiveFrame(now time.Time, b *bearer, p []byte) error {
 // Session.mu is held.
 func (s *Session) streamGone(now time.Time, b *bearer, err error) {
 	m := s.mob
-	go b.Close()
+	if err == errStalled || err == errDeadStandby {
+		go b.Abort()
+	} else {
+		go b.Close()
+	}
 	if m.bearer != b {
 		return
 	}

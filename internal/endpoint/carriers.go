@@ -32,6 +32,7 @@ type Bearer interface {
 	Buffered() bool              // ReadPacket would not wait
 	Write(p []byte) error        // of whole frames
 	Close() error
+	Abort() error // Close for one that takes nothing
 	TLSState() *tls.ConnectionState
 	LocalAddr() net.Addr
 	RemoteAddr() net.Addr

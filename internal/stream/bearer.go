@@ -267,6 +267,15 @@ func (b *Bearer) Close() error {
 	return err
 }
 
+// Abort is Close for a byte stream that takes nothing: what was written is dropped, so that
+// the system does not go on trying to send it.
+func (b *Bearer) Abort() error {
+	if tc, ok := b.car.NetConn().(*net.TCPConn); ok {
+		tc.SetLinger(0)
+	}
+	return b.Close()
+}
+
 // TLSState returns the state of the TLS connection, nil in plaintext.
 func (b *Bearer) TLSState() *tls.ConnectionState { return tlsState(b.car) }
 
