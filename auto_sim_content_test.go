@@ -71,7 +71,7 @@ func forcing() *vstp.Config {
 // sides against each other, at several losses of datagrams: what arrives is what was
 // sent. Trap A1.
 func TestAutoSimThousandMoves(t *testing.T) {
-	size := sized[int64](100<<20, 16<<20)
+	size := sized[int64](100<<20, 6<<20)
 	if testing.Short() {
 		size = 4 << 20
 	}

@@ -34,7 +34,7 @@ type flapping struct {
 }
 
 func noFlapping(t *testing.T, cases []flapping) {
-	hour := sized(time.Hour, 20*time.Minute)
+	hour := sized(time.Hour, 5*time.Minute)
 	if testing.Short() {
 		hour = 5 * time.Minute
 	}
