@@ -283,6 +283,9 @@ func (s *Session) dialEnded(err error) {
 	if s.eng != nil { // 0-RTT to nobody
 		s.over = true
 	}
+	if s.shared { // who sends next begins again
+		s.ep.unshare(s)
+	}
 	s.wakeAll()
 }
 
