@@ -235,6 +235,9 @@ func (a *autoSim) end(conns ...*vstp.Conn) {
 func eachAuto(t *testing.T, o autoOptions, f func(t *testing.T, a *autoSim)) {
 	t.Helper()
 	for _, sealed := range []bool{false, true} {
+		if raceEnabled && !sealed {
+			continue // virtual time costs much there; the run without -race has both
+		}
 		name := "plain"
 		if sealed {
 			name = "TLS"
