@@ -460,7 +460,7 @@ func (a *Assoc) movedPacketAcked(t instant, p *sentPacket) {
 	m := a.moves
 	m.uses[p.carrier].acked++
 	one := func(it *sentItem) {
-		if it.kind != itemPing && it.kind != itemProbe { // the answer to the next one counts
+		if p.state == packetResting || it.kind != itemPing && it.kind != itemProbe { // otherwise the answer to the next one counts
 			if p.state != packetResting {
 				m.owed = max(0, m.owed-it.moved())
 			}

@@ -30,11 +30,24 @@ func TestMoveRests(t *testing.T) {
 	t.Run("works", func(t *testing.T) {
 		s := begin(t)
 		a := s.ends[0]
+		pongs := 0
+		before := s.onEvent
+		s.onEvent = func(end int, e Event) {
+			if end == 0 && e.Kind == EventPong {
+				pongs++
+			}
+			before(end, e)
+		}
+		a.Ping() // is not asked again
+		s.wait(time.Millisecond)
 		a.Move(s.now, Datagrams)
 		if !a.moves.resting || a.eliciting != 0 {
 			t.Fatalf("resting: %v, %d in flight", a.moves.resting, a.eliciting)
 		}
 		s.wait(time.Second)
+		if pongs != 1 {
+			t.Errorf("%d PONGs", pongs)
+		}
 		if n := arrived(s); n != size || a.Unacked(0) != 0 {
 			t.Errorf("%d bytes have come, %d are not acknowledged", n, a.Unacked(0))
 		}
