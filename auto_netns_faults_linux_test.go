@@ -25,7 +25,7 @@ var netnsAuto = NetnsAuto{
 }
 
 // inTime is how long a session may take to find that a carrier is dead and to move.
-const inTime = 10 * time.Second
+const inTime = 45 * time.Second // a return waits for 5 s and more after a failure, and a dead carrier is asked every 30 s
 
 // at waits until both ends send on a carrier and bytes come both ways.
 func (p *netnsPair) at(c vstp.Carrier) {
