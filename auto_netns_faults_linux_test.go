@@ -25,12 +25,20 @@ var netnsAuto = NetnsAuto{
 }
 
 // inTime is how long a session may take to find that a carrier is dead and to move.
-const inTime = 45 * time.Second // a return waits for 5 s and more after a failure, and a dead carrier is asked every 30 s
+const inTime = 10 * time.Second
+
+// returnTime is how long it may take to find that UDP is back: after a failure a return
+// waits for 5 s and longer, and a dead carrier is asked every 30 s.
+const returnTime = 45 * time.Second
 
 // at waits until both ends send on a carrier and bytes come both ways.
 func (p *netnsPair) at(c vstp.Carrier) {
 	p.t.Helper()
-	p.until("both send on "+c.String(), inTime, func(cs, ss NetnsState) bool {
+	limit := inTime
+	if c == vstp.CarrierUDP {
+		limit = returnTime
+	}
+	p.until("both send on "+c.String(), limit, func(cs, ss NetnsState) bool {
 		return cs.Carrier == c && ss.Carrier == c
 	})
 	p.flows(64 << 10)
