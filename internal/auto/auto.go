@@ -52,8 +52,8 @@
 //
 // Among living carriers the smaller score is better. It is in milliseconds, the sum of
 //
-//   - the round trip: 4/5 of the average so far and 1/5 of each sample, 50 while unknown.
-//     Samples are the RTT of the active carrier, one in a round trip but up to ten a
+//   - the round trip: 4/5 of the average so far and 1/5 of each sample, 50 while unknown;
+//     an average older than 5 s counts half. Samples are the RTT of the active carrier, one in a round trip but up to ten a
 //     second, and the answered probes of the standby;
 //   - AckTimeoutPenalty for each timeout: the second and later ones in a row on the
 //     active carrier (the first is what the loss of a last packet looks like), and each
@@ -102,6 +102,8 @@
 // The preferred carrier is returned to when it has answered ProbeAttempts probes in a row
 // and its score is not worse than the other one's by more than MinScoreMargin and a tenth.
 // For this the round trip of the other one counts with its queue, as that may be the same.
+// A round trip of the preferred one that is older than 5 s does not keep a session that is in
+// use away: it is probed to get another.
 //
 // A carrier that was left because it failed is not moved to without need for 5 s, the next
 // time 10 s, and so on to 5 minutes. 5 minutes on it without failure end this. A carrier
@@ -130,6 +132,8 @@ const (
 	unknownRTT = 50 // ms
 
 	rttWeight      = 0.2
+	rttOutdated    = 5 * time.Second
+	outdatedWeight = 0.5
 	rttSampleEvery = 100 * time.Millisecond
 	minInterval    = 10 * time.Millisecond // between samples, and between probes
 	unknownPTO     = time.Second           // RFC 9002 §6.2.2: 333 ms of RTT make a PTO of 999 ms

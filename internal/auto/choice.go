@@ -58,11 +58,20 @@ func (d *Decider) better(v *view) Reason {
 	if d.cfg.Prefer != d.active && !d.trial.on {
 		// Both stand in the same queue.
 		a.trip = max(a.trip, v.a.rtt)
+		if d.outdated(v) {
+			s.trip = min(s.trip, a.trip) // probes are to tell
+		}
 		if sum := a.sum(); s.sum() <= sum+margin+returnShare*sum {
 			return ReasonPreferred
 		}
 	}
 	return ReasonNone
+}
+
+// outdated reports whether the round trip of the standby is from too long ago to stay away
+// from it. A session that is not in use can wait for the next keep-alive of the standby.
+func (d *Decider) outdated(v *view) bool {
+	return d.now.Sub(v.s.sampled) > rttOutdated && d.now.Sub(v.a.alive) < quiet
 }
 
 // leaving are the parts of the active carrier's score that count for leaving it.

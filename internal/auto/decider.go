@@ -203,6 +203,9 @@ func (d *Decider) Moved(now time.Time, to reliable.Carrier, forced bool) {
 
 func (d *Decider) moved(to reliable.Carrier, forced bool) {
 	left := &d.carriers[d.active]
+	if left.rtt > 0 {
+		left.rtt = left.trip(d.now, true) // the queue of the session goes with it
+	}
 	reason := ReasonPeer
 	switch {
 	case forced:

@@ -376,6 +376,33 @@ func TestReturnWaits(t *testing.T) {
 	}
 }
 
+// TestReturnOutdated: a session that has filled a queue on UDP when that died, or has met a
+// busy hour there, does not stay away for what it remembers of it. Nothing is heard of the standby but the
+// answers to probes that were asked for.
+func TestReturnOutdated(t *testing.T) {
+	s := newScript(t, Config{})
+	// A queue that is not the session's own stays in the average.
+	s.wait(1500*ms, func() { s.active().RTT = 400 * ms })
+	s.active().Silence, s.active().Timeouts = time.Second, 3
+	s.standby().Alive = s.in.Now
+	s.decide()
+	s.wantMove(reliable.ByteStream, ReasonSilence)
+
+	s.decide()
+	until, probed := s.in.Now.Add(40*time.Second), 0
+	for ; s.in.Now.Before(until) && !s.dec.Move; s.in.Now = s.in.Now.Add(50 * ms) {
+		s.active().Alive, s.active().RTT = s.in.Now, 40*ms
+		s.active().Sent += 10
+		if s.dec.Probe {
+			probed++
+			s.standby().Alive, s.standby().ProbeRTT = s.in.Now, 41*ms
+		}
+		s.decide()
+	}
+	s.wantMove(reliable.Datagrams, ReasonPreferred)
+	require.Less(t, probed, 10)
+}
+
 // TestScores recomputes the sum of the package comment.
 func TestScores(t *testing.T) {
 	s := newScript(t, Config{})

@@ -158,7 +158,11 @@ func (h *healthState) sample(now time.Time, rtt float64) {
 	if h.rtt == 0 {
 		h.rtt = rtt
 	}
-	h.rtt += rttWeight * (rtt - h.rtt)
+	weight := rttWeight
+	if now.Sub(h.sampled) > rttOutdated {
+		weight = outdatedWeight
+	}
+	h.rtt += weight * (rtt - h.rtt)
 	h.sampled = now
 }
 
