@@ -40,6 +40,7 @@ const (
 	DefaultKeepAlive          = 15 * time.Second
 	DefaultIdleTimeout        = 60 * time.Second
 	DefaultMaxAssociations    = 65536
+	DefaultRedundancy         = 2.0
 )
 
 // A Checksum says whether frames carry a CRC32.
@@ -206,6 +207,19 @@ type Config struct {
 	// those of Write and WriteTo too: it is repeated until it has arrived.
 	// RequireAck tells in addition that it has.
 	Reliable bool
+
+	// RedundantMessages makes every message on datagrams be sent as with
+	// Message.Redundant, those of Write and WriteTo too.
+	RedundantMessages bool
+
+	// Redundancy bounds what Message.Redundant costs: the most redundant bytes, over
+	// time, for each byte of such messages. If zero, 2; if negative, there are none. It is
+	// used up only on paths that lose much, or in bursts. Where no loss is known, a
+	// message of a few packets has one copy, or one packet of parity, as the first loss
+	// comes unannounced; a larger one has a packet of parity in 64. In no case is redundancy more
+	// than a quarter of what the path is known to carry, nor more than a thirty-second of it while
+	// something else waits to be sent.
+	Redundancy float64
 
 	// NoFragmentation refuses to send, with ErrMessageTooLarge, messages that do
 	// not fit one datagram. Larger ones can still be received.

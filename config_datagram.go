@@ -62,19 +62,21 @@ func (c *Config) endpoint(role endpointRole, serverName string) (*endpoint.Confi
 			Delay:      positive(c.RetryDelay, DefaultRetryDelay),
 			MaxDelay:   positive(c.MaxRetryDelay, DefaultMaxRetryDelay),
 		},
-		MaxPerPrefix:     c.MaxAssociationsPerPrefix,
-		MaxUnvalidated:   c.MaxUnvalidatedHandshakes,
-		HandshakeRate:    c.HandshakeRate,
-		EarlyData:        c.EarlyData,
-		ResetKey:         c.StatelessResetKey,
-		RefuseMessages:   role != meeting && role != serving,
-		ReliableMessages: c.Reliable,
-		NoFragments:      c.NoFragmentation,
-		ReceiveWindow:    int64(max(c.ReceiveWindow, 0)),
-		SendBuffer:       max(c.SendBuffer, 0),
-		MaxDatagram:      c.maxDatagram(),
-		Legacy:           c.Legacy,
-		Logger:           c.Logger,
+		MaxPerPrefix:      c.MaxAssociationsPerPrefix,
+		MaxUnvalidated:    c.MaxUnvalidatedHandshakes,
+		HandshakeRate:     c.HandshakeRate,
+		EarlyData:         c.EarlyData,
+		ResetKey:          c.StatelessResetKey,
+		RefuseMessages:    role != meeting && role != serving,
+		ReliableMessages:  c.Reliable,
+		RedundantMessages: c.RedundantMessages,
+		Redundancy:        c.redundancy(),
+		NoFragments:       c.NoFragmentation,
+		ReceiveWindow:     int64(max(c.ReceiveWindow, 0)),
+		SendBuffer:        max(c.SendBuffer, 0),
+		MaxDatagram:       c.maxDatagram(),
+		Legacy:            c.Legacy,
+		Logger:            c.Logger,
 	}
 	if c.TLS != nil {
 		c.endpointTLS(ec, role, serverName)
@@ -121,6 +123,14 @@ func (c *Config) endpointTLS(ec *endpoint.Config, role endpointRole, serverName 
 	if ec.ResetKey == nil {
 		ec.ResetKey = tlsvstp.ResetKey(c.TLS)
 	}
+}
+
+// redundancy returns Redundancy as a finite number.
+func (c *Config) redundancy() float64 {
+	if !(c.Redundancy >= 0) { // nor NaN
+		return 0
+	}
+	return min(cmp.Or(c.Redundancy, DefaultRedundancy), 64)
 }
 
 // maxDatagram returns MaxDatagramSize within its bounds, 0 for what is best.

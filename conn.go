@@ -311,6 +311,8 @@ type Stats struct {
 	PacketsRetransmitted         uint64 // with something in them that was sent before
 	PacketsDropped               uint64 // received, and malformed or a duplicate
 	BytesRetransmitted           uint64 // of the byte stream and of messages
+	RedundantSent                uint64 // bytes of copies and parity, see Message.Redundant
+	RedundantRepaired            uint64 // lost packets for whose messages nothing had to be sent again, thanks to those
 
 	MinRTT, RTTVar   time.Duration // smallest round trip lately, mean deviation
 	CongestionWindow int           // bytes that may be in flight

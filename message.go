@@ -55,6 +55,14 @@ type Message struct {
 	Ordered bool
 	Channel uint64
 
+	// Redundant has the message sent so that a loss costs no round trip: on datagrams,
+	// a small one is sent again a little later in other packets, and a larger one
+	// followed by parity from which the peer rebuilds what is missing. How much that is
+	// follows the losses of the path, within Config.Redundancy. It implies Repair, for
+	// what is lost all the same. For what is urgent and rare: positions in a game, keys
+	// that were pressed, requests. On streams it has no effect.
+	Redundant bool
+
 	// Priority has messages with a larger one go first when several wait to be
 	// sent to a peer. Streams send in turns, whatever the Priority.
 	Priority int8
@@ -71,14 +79,15 @@ type Message struct {
 // lower returns m as sessions take it. They only borrow it.
 func (m *Message) lower() *session.Message {
 	return &session.Message{
-		Header:   m.Header,
-		Payload:  m.Payload,
-		ReqAck:   m.RequireAck,
-		Repair:   m.Repair,
-		Ordered:  m.Ordered,
-		Channel:  m.Channel,
-		Priority: m.Priority,
-		Lifetime: max(0, m.Lifetime),
+		Header:    m.Header,
+		Payload:   m.Payload,
+		ReqAck:    m.RequireAck,
+		Repair:    m.Repair,
+		Ordered:   m.Ordered,
+		Channel:   m.Channel,
+		Redundant: m.Redundant,
+		Priority:  m.Priority,
+		Lifetime:  max(0, m.Lifetime),
 	}
 }
 

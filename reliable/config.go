@@ -117,6 +117,10 @@ type Config struct {
 	IdleTimeout time.Duration // ends the association after so long without a packet; 0 is never
 	Retry       Retry
 
+	// Redundancy is the most bytes of copies and parity for each byte of messages that
+	// ask for them; 0 is none.
+	Redundancy float64
+
 	SendBuffer    int   // bytes that Write takes ahead of acknowledgements, per stream; if zero, grows with the path up to 16 MiB
 	ReceiveWindow int64 // most credit a stream grows to; if zero, 16 MiB
 

@@ -29,13 +29,14 @@ type Outgoing struct {
 	Header  []byte // encoded header block; may be nil
 	Payload []byte // not to be changed until the message is settled
 
-	Ack      bool          // tried as Config.Retry says, and settled when the peer has it
-	Repair   bool          // repaired until it is there, even if it fits one packet
-	Ordered  bool          // delivered after those sent before with this Channel; implies Repair
-	Channel  uint64        // below 1024
-	Priority int8          // larger goes first
-	Lifetime time.Duration // given up after that time; 0 is never
-	Moves    int           // for the caller: how often it was taken to another association
+	Ack       bool          // tried as Config.Retry says, and settled when the peer has it
+	Repair    bool          // repaired until it is there, even if it fits one packet
+	Ordered   bool          // delivered after those sent before with this Channel; implies Repair
+	Channel   uint64        // below 1024
+	Redundant bool          // copies or parity go with it, see redundancy.go; implies Repair
+	Priority  int8          // larger goes first
+	Lifetime  time.Duration // given up after that time; 0 is never
+	Moves     int           // for the caller: how often it was taken to another association
 
 	id         uint64
 	head       []byte // the body is head, Header, Payload
@@ -126,7 +127,7 @@ func (a *Assoc) SendMessage(now time.Time, m *Outgoing) error {
 		return ErrChannel
 	}
 	m.makeHead()
-	m.fragments = m.Ack || m.Repair || m.Ordered || 1+m.total() > int64(a.maxPayload())
+	m.fragments = m.Ack || m.Repair || m.Ordered || m.Redundant || 1+m.total() > int64(a.maxPayload())
 	if a.messages >= maxQueuedMessages || !m.fragments && a.unrepaired >= maxUnsentUnacked {
 		a.wantMessageRoom = true
 		return ErrFull
@@ -336,7 +337,8 @@ func (a *Assoc) Again(now time.Time, m *Outgoing) (again *Outgoing, number int64
 	again = &Outgoing{
 		Header: m.Header, Payload: m.Payload,
 		Ack: m.Ack, Repair: m.Repair, Ordered: m.Ordered, Channel: m.Channel, Priority: m.Priority,
-		Moves: m.Moves + 1,
+		Redundant: m.Redundant,
+		Moves:     m.Moves + 1,
 	}
 	if m.expires != 0 {
 		again.Lifetime = m.expires.sub(t)

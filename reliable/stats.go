@@ -13,6 +13,8 @@ type Stats struct {
 	PacketsRefused               uint64 // received without room for their content
 	PacketsRetransmitted         uint64 // sent with something in them that was sent before
 	BytesRetransmitted           uint64 // of streams and messages
+	RedundantSent                uint64 // bytes of copies and parity of messages
+	RedundantRepaired            uint64 // lost packets with parts of messages that had arrived otherwise
 	ProbeTimeouts                uint64
 	BlackHoles                   uint64 // path MTUs that stopped to pass
 

@@ -55,15 +55,17 @@ type Config struct {
 	Retry      reliable.Retry
 	Controller reliable.Controller
 
-	RefuseMessages   bool        // of peers that begin: nobody would receive them
-	ReliableMessages bool        // every message is repaired until it has arrived
-	NoFragments      bool        // messages that do not fit a datagram are refused
-	ReceiveWindow    int64       // see reliable.Config
-	SendBuffer       int         // see reliable.Config
-	MaxDatagram      int         // largest datagram that is received and sent; if zero, what the socket is good for
-	Legacy           bool        // messages go out in the crate profile
-	Auto             *AutoConfig // sessions with a stream move between carriers; nil: they do not
-	Logger           *slog.Logger
+	RefuseMessages    bool        // of peers that begin: nobody would receive them
+	ReliableMessages  bool        // every message is repaired until it has arrived
+	RedundantMessages bool        // every message asks for redundancy
+	Redundancy        float64     // reliable.Config.Redundancy
+	NoFragments       bool        // messages that do not fit a datagram are refused
+	ReceiveWindow     int64       // see reliable.Config
+	SendBuffer        int         // see reliable.Config
+	MaxDatagram       int         // largest datagram that is received and sent; if zero, what the socket is good for
+	Legacy            bool        // messages go out in the crate profile
+	Auto              *AutoConfig // sessions with a stream move between carriers; nil: they do not
+	Logger            *slog.Logger
 }
 
 // A Hello is what Config.Verify is asked about.
@@ -208,6 +210,7 @@ func (e *Endpoint) engineConfig(s *Session, r *handshake.DatagramResult, rtt tim
 		KeepAlive:     c.KeepAlive,
 		IdleTimeout:   r.Idle,
 		Retry:         c.Retry,
+		Redundancy:    c.Redundancy,
 		SendBuffer:    c.SendBuffer,
 		ReceiveWindow: c.ReceiveWindow,
 		Seed:          binary.NativeEndian.Uint64(seed[:]),

@@ -71,13 +71,14 @@ func (s *Session) outgoing(m *session.Message) (out *reliable.Outgoing, wait boo
 		out, room = new(reliable.Outgoing), make([]byte, 0, n)
 	}
 	*out = reliable.Outgoing{
-		Payload:  m.Payload,
-		Ack:      m.ReqAck,
-		Repair:   m.Repair || s.stream || s.ep.cfg.ReliableMessages,
-		Ordered:  m.Ordered,
-		Channel:  m.Channel,
-		Priority: m.Priority,
-		Lifetime: m.Lifetime,
+		Payload:   m.Payload,
+		Ack:       m.ReqAck,
+		Repair:    m.Repair || s.stream || s.ep.cfg.ReliableMessages,
+		Ordered:   m.Ordered,
+		Channel:   m.Channel,
+		Redundant: m.Redundant || s.ep.cfg.RedundantMessages,
+		Priority:  m.Priority,
+		Lifetime:  m.Lifetime,
 	}
 	room, _ = framing.AppendHeader(room, m.Header) // checked
 	if n > 0 {

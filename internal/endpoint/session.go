@@ -416,6 +416,8 @@ func (s *Session) Stats() session.Stats {
 	st.PacketsDropped = e.PacketsDropped + e.PacketsDuplicate + e.PacketsRefused
 	st.PacketsRetransmitted = e.PacketsRetransmitted
 	st.BytesRetransmitted = e.BytesRetransmitted
+	st.RedundantSent = e.RedundantSent
+	st.RedundantRepaired = e.RedundantRepaired
 	st.RTT, st.MinRTT, st.RTTVar = e.RTT, e.MinRTT, e.RTTVar
 	st.CongestionWindow = e.CongestionWindow
 	st.BytesInFlight = e.InFlight

@@ -9,14 +9,15 @@ import (
 // A Message is what SendMessage takes and ReceiveMessage returns. What of it an
 // association does, and a byte stream does not, is said at the root's Message.
 type Message struct {
-	Header   framing.Header
-	Payload  []byte
-	ReqAck   bool // SendMessage returns when the peer has it; received: the sender waits
-	Repair   bool // repaired until it is there, also when it fits a datagram
-	Ordered  bool // delivered after the earlier ones of its Channel; implies Repair
-	Channel  uint64
-	Priority int8          // larger goes first
-	Lifetime time.Duration // given up after; 0 is never
+	Header    framing.Header
+	Payload   []byte
+	ReqAck    bool // SendMessage returns when the peer has it; received: the sender waits
+	Repair    bool // repaired until it is there, also when it fits a datagram
+	Ordered   bool // delivered after the earlier ones of its Channel; implies Repair
+	Channel   uint64
+	Redundant bool          // copies or parity go with it, so that a loss costs no round trip; implies Repair
+	Priority  int8          // larger goes first
+	Lifetime  time.Duration // given up after; 0 is never
 }
 
 // fieldCost is what a decoded header field takes beside its bytes: two strings.
@@ -41,6 +42,8 @@ type Stats struct {
 	PacketsRetransmitted         uint64 // with something in them that was sent before
 	PacketsDropped               uint64 // received, and malformed or a duplicate
 	BytesRetransmitted           uint64 // of streams and messages
+	RedundantSent                uint64 // bytes of copies and parity
+	RedundantRepaired            uint64 // losses of packets that cost nothing, thanks to those
 
 	MinRTT, RTTVar   time.Duration
 	CongestionWindow int     // bytes
