@@ -98,7 +98,7 @@ func (l *Link) decide(now int64, p *packet, filtered bool, d *dice) Fate {
 	case l.path.Down:
 		l.stats.Down++
 		return Down
-	case !l.enqueue(now, size):
+	case !l.enqueue(now, size+l.path.Overhead):
 		l.stats.QueueFull++
 		return QueueFull
 	case lost:
@@ -108,7 +108,10 @@ func (l *Link) decide(now int64, p *packet, filtered bool, d *dice) Fate {
 	if p.leaves = max(now, l.busy); l.path.Police {
 		p.leaves = now
 	}
-	p.due = max(p.leaves+int64(l.path.Delay)+share(d.jitter, l.path.Jitter), l.lastDue)
+	p.due = p.leaves + int64(l.path.Delay) + share(d.jitter, l.path.Jitter)
+	if !l.path.JitterReorders {
+		p.due = max(p.due, l.lastDue)
+	}
 	var fate Fate
 	if hits(d.corrupt, l.path.Corrupt) && size > 0 {
 		l.stats.Corrupted++
@@ -230,7 +233,7 @@ func (l *Link) changeRate(old int64) {
 		shift := moved[p.leaves] // 0 for those that have left
 		p.leaves += shift
 		p.due += shift
-		if !p.held && !p.twin { // as Jitter has it, in order
+		if !p.held && !p.twin && !l.path.JitterReorders { // as Jitter has it, in order
 			p.due = max(p.due, l.lastDue)
 			l.lastDue = p.due
 		}

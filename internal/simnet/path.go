@@ -20,8 +20,10 @@ type Path struct {
 	Delay time.Duration
 
 	// Jitter adds an equally distributed random time in [0, Jitter). It alone never
-	// changes the order: who comes early waits for the packet before.
-	Jitter time.Duration
+	// changes the order: who comes early waits for the packet before, unless
+	// JitterReorders is set.
+	Jitter         time.Duration
+	JitterReorders bool
 
 	// Loss is the probability that a packet is lost.
 	Loss float64
@@ -48,6 +50,10 @@ type Path struct {
 	// Rate is what the path carries, in bytes per second. If zero, it is unlimited.
 	// A change applies to packets in the queue, too.
 	Rate int64
+
+	// Overhead is what each packet counts for Rate and Queue beside its payload: 28
+	// for the headers of IPv4 and UDP.
+	Overhead int
 
 	// Queue is how many bytes wait in front of a path with a Rate, together with the
 	// packet that is being sent; a packet for which there is no room is dropped. If

@@ -27,8 +27,8 @@
 // # Limitations
 //
 // Goroutines that send on the same path at the same instant do so in the order in which
-// the scheduler runs them. Sizes and rates count payload, without IP and UDP headers;
-// only Path.MTU counts those.
+// the scheduler runs them. Sizes and rates count payload, without IP and UDP headers,
+// which Path.Overhead is for; only Path.MTU counts those anyhow.
 package simnet
 
 import (

@@ -1,0 +1,301 @@
+package vstp_test
+
+import (
+	"cmp"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"math"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/vstp-go/vstp"
+	"github.com/vstp-go/vstp/internal/simnet"
+)
+
+// How much of a link rudp makes use of: the whole stack, in virtual time. What nothing
+// disturbs here is disturbed on real machines, by late timers above all; bench has both
+// ends in processes.
+
+var linkTable = flag.Bool("links", false, "print the table of links (TestLinkTable)")
+
+const (
+	linkIP  = 20 + 8  // what the rate of a link counts beside the payload
+	linkBin = 10      // milliseconds; what arrives is counted in such bins
+	mbit    = 1e6 / 8 // bytes per second
+	linkMax = 1500    // MTU
+)
+
+// A linkCase is a link, the same in both directions, and flows over it from one side to
+// the other.
+type linkCase struct {
+	mbits   float64
+	rtt     time.Duration
+	loss    float64
+	burst   float64 // mean length of bursts of losses; 0: each packet by itself
+	reorder float64 // share of packets that a few others overtake
+	jitter  time.Duration
+	free    bool    // jitter changes the order
+	queue   float64 // in products of rate and round-trip time; 0 is 1
+	flows   []linkFlow
+	time    time.Duration
+}
+
+// A linkFlow is a transfer that lasts until the end.
+type linkFlow struct {
+	start time.Duration
+	cubic bool
+}
+
+func (c linkCase) bdp() float64 { return c.mbits * mbit * c.rtt.Seconds() }
+
+func (c linkCase) String() string {
+	s := fmt.Sprintf("%g Mbit/s %v", c.mbits, c.rtt)
+	if c.loss > 0 {
+		s += fmt.Sprintf(" %g%%", c.loss*100)
+	}
+	if c.burst > 0 {
+		s += fmt.Sprintf(" bursts of %g", c.burst)
+	}
+	if c.reorder > 0 {
+		s += fmt.Sprintf(" reorder %g%%", c.reorder*100)
+	}
+	if c.jitter > 0 {
+		s += fmt.Sprintf(" jitter %v", c.jitter)
+		if c.free {
+			s += " free"
+		}
+	}
+	if c.queue > 0 {
+		s += fmt.Sprintf(" queue %g", c.queue)
+	}
+	for i, f := range c.flows {
+		if i > 0 {
+			s += "+"
+		} else {
+			s += " "
+		}
+		if s += "bbr"; f.cubic {
+			s = s[:len(s)-3] + "cubic"
+		}
+		if f.start > 0 {
+			s += "@" + f.start.String()
+		}
+	}
+	return s
+}
+
+func (c linkCase) path() simnet.Path {
+	p := simnet.Path{Delay: c.rtt / 2, Rate: int64(c.mbits * mbit), Overhead: linkIP, MTU: linkMax, Jitter: c.jitter, JitterReorders: c.free, Reorder: c.reorder}
+	p.Queue = int(cmp.Or(c.queue, 1) * c.bdp())
+	if c.burst > 0 {
+		p.Burst = simnet.Bursts(c.loss, c.burst)
+	} else {
+		p.Loss = c.loss
+	}
+	return p
+}
+
+// A linkResult is what came of a linkCase.
+type linkResult struct {
+	goodput []float64 // of each flow from its first byte on, in terms of the rate
+	late    []float64 // in the time when all flows were there, but for its first quarter
+	ramp    float64   // round trips from the first byte of the first flow until 90 % of the rate
+	queue   float64   // mean, after the first second and when all are there, in products
+	peak    float64   // largest since then
+	first   float64   // largest before
+	again   float64   // sent again without having been lost, in terms of what was sent
+}
+
+func (r linkResult) String() string {
+	s := "goodput"
+	for _, g := range r.goodput {
+		s += fmt.Sprintf(" %.3f", g)
+	}
+	if len(r.late) > 1 {
+		s += ", at the end"
+		for _, g := range r.late {
+			s += fmt.Sprintf(" %.2f", g)
+		}
+		s += fmt.Sprintf(" (Jain %.3f)", jainIndex(r.late))
+	} else {
+		s += fmt.Sprintf(", at the end %.3f, 90 %% after %.1f RTT", r.late[0], r.ramp)
+	}
+	return s + fmt.Sprintf(", queue %.2f, at most %.2f (%.2f at first), needless %.2f %%", r.queue, r.peak, r.first, 100*r.again)
+}
+
+func jainIndex(x []float64) float64 {
+	var sum, sq float64
+	for _, v := range x {
+		sum += v
+		sq += v * v
+	}
+	return sum * sum / (float64(len(x)) * sq)
+}
+
+// run runs it. It must be called in a bubble.
+func (c linkCase) run(t *testing.T, seed uint64) (r linkResult) {
+	t.Helper()
+	flows := c.flows
+	if len(flows) == 0 {
+		flows = []linkFlow{{}}
+	}
+	path := c.path()
+	l := newSimLink(t, seed, path, nil)
+	last := time.Duration(0)
+	bins := make([][]int64, len(flows))
+	first := make([]time.Duration, len(flows))
+	conns := make([]*vstp.Conn, len(flows))
+	begin := time.Now()
+	for i, f := range flows {
+		last = max(last, f.start)
+		config := &vstp.Config{}
+		if f.cubic {
+			config.CongestionControl = vstp.CUBIC
+		}
+		pc := vstp.NewPacketConn(l.ch.ListenPacket(0), simConfig(config))
+		t.Cleanup(func() { pc.Close() })
+		bins[i] = make([]int64, c.time/(linkBin*ms)+2)
+		time.Sleep(f.start - time.Since(begin))
+		cc, err := pc.DialStream(context.Background(), l.server.LocalAddr())
+		require.NoError(t, err)
+		sc, err := l.ln.Accept()
+		require.NoError(t, err)
+		conns[i] = cc.(*vstp.Conn)
+		go io.Copy(cc, zeros{})
+		go func() {
+			buf := make([]byte, 256<<10)
+			for {
+				n, err := sc.Read(buf)
+				if err != nil {
+					return
+				}
+				at := time.Since(begin)
+				if first[i] == 0 {
+					first[i] = at
+				}
+				if b := int(at / (linkBin * ms)); b < len(bins[i]) {
+					bins[i][b] += int64(n)
+				}
+			}
+		}()
+	}
+	forth := l.net.Path(l.ch, l.sh)
+	sum, samples := 0.0, 0
+	mark := last + time.Second
+	time.Sleep(mark - time.Since(begin))
+	early := forth.ResetStats()
+	r.first = float64(early.MaxQueue) / c.bdp()
+	base := last + (c.time-last)/4
+	for time.Since(begin) < c.time {
+		time.Sleep(2 * ms)
+		sum += float64(forth.Stats().Queue)
+		samples++
+	}
+	st := forth.Stats()
+	r.queue = sum / float64(samples) / c.bdp()
+	r.peak = float64(st.MaxQueue) / c.bdp()
+	all := c.time.Seconds()
+	for i := range flows {
+		var n, m int64
+		for b, v := range bins[i] {
+			n += v
+			if time.Duration(b)*linkBin*ms >= base {
+				m += v
+			}
+		}
+		r.goodput = append(r.goodput, float64(n)/(all-first[i].Seconds())/(c.mbits*mbit))
+		r.late = append(r.late, float64(m)/(c.time-base).Seconds()/(c.mbits*mbit))
+	}
+	r.ramp = c.ramp(bins[0], first[0])
+	var lost, sent float64
+	for _, conn := range conns {
+		s := conn.Stats()
+		lost += float64(s.PacketsLost)
+		sent += float64(s.PacketsSent)
+	}
+	r.again = max(lost-float64(st.Lost+st.QueueFull+early.Lost+early.QueueFull), 0) / sent
+	return r
+}
+
+// ramp returns when as much arrived in a round trip as 90 % of the rate is.
+func (c linkCase) ramp(bins []int64, first time.Duration) float64 {
+	n := max(int(c.rtt/(linkBin*ms)), 1)
+	var sum int64
+	for i, v := range bins {
+		sum += v
+		if i >= n {
+			sum -= bins[i-n]
+		}
+		if float64(sum) >= .9*c.mbits*mbit*float64(n)*linkBin/1000 {
+			return float64(time.Duration(i+1)*linkBin*ms-first) / float64(c.rtt)
+		}
+	}
+	return math.Inf(1)
+}
+
+// zeros is a Reader that never ends.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
+// linkCases is what the table shows.
+func linkCases() []linkCase {
+	both := func(c linkCase, flows ...linkFlow) linkCase {
+		c.flows, c.time = flows, 30*time.Second
+		return c
+	}
+	shared := linkCase{mbits: 50, rtt: 40 * ms}
+	with := func(queue float64) linkCase { c := shared; c.queue = queue; return c }
+	cases := []linkCase{
+		{mbits: 100, rtt: 40 * ms},
+		{mbits: 100, rtt: 40 * ms, loss: .01},
+		{mbits: 100, rtt: 40 * ms, loss: .05},
+		{mbits: 50, rtt: 200 * ms, loss: .02},
+		{mbits: 500, rtt: 10 * ms, loss: .001},
+		{mbits: 100, rtt: 40 * ms, loss: .02, burst: 8},
+		{mbits: 100, rtt: 40 * ms, reorder: .05},
+		{mbits: 100, rtt: 40 * ms, reorder: .05, loss: .01},
+		{mbits: 100, rtt: 40 * ms, jitter: 20 * ms},
+		{mbits: 100, rtt: 40 * ms, jitter: 20 * ms, free: true},
+		{mbits: 100, rtt: 40 * ms, jitter: 20 * ms, free: true, loss: .01},
+		{mbits: 100, rtt: 40 * ms, queue: 10},
+		{mbits: 100, rtt: 40 * ms, queue: .2},
+		{mbits: 20, rtt: 20 * ms},
+		{mbits: 10, rtt: 100 * ms, loss: .01},
+	}
+	for _, q := range []float64{.5, 1, 2, 10} {
+		cases = append(cases, both(with(q), linkFlow{}, linkFlow{}))
+		cases = append(cases, both(with(q), linkFlow{}, linkFlow{start: 5 * time.Second}))
+	}
+	four := []linkFlow{{}, {}, {}, {}}
+	cases = append(cases, both(shared, four...), both(with(2), four...))
+	for _, q := range []float64{1, 2, 10} {
+		cases = append(cases, both(with(q), linkFlow{}, linkFlow{cubic: true}))
+	}
+	return cases
+}
+
+// TestLinkTable shows what every change of the engine or its controller means: before it
+// and after, all of it belongs into the commit.
+func TestLinkTable(t *testing.T) {
+	if !*linkTable {
+		t.Skip("-links prints the table")
+	}
+	for _, c := range linkCases() {
+		c.time = cmp.Or(c.time, 15*time.Second)
+		seeds := uint64(1)
+		if len(c.flows) > 1 || c.loss > 0 {
+			seeds = 3
+		}
+		for seed := range seeds {
+			synctest.Test(t, func(t *testing.T) {
+				fmt.Printf("%-52s %v\n", c, c.run(t, seed+1))
+			})
+		}
+	}
+}
