@@ -5,9 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -15,100 +13,12 @@ import (
 	"github.com/vstp-go/vstp"
 )
 
-// A linkSpec is a link of -link: the same in both directions.
-type linkSpec struct {
-	Text string
-	RTT  time.Duration
-
-	NoUDP bool // it carries no UDP
-	impairment
-}
-
-// reportLinks are the links of "all".
-var reportLinks = []string{
-	"100mbit,40ms", "100mbit,40ms,loss=1%", "100mbit,40ms,loss=5%", "50mbit,200ms,loss=2%", "500mbit,10ms,loss=0.1%",
-}
-
-// parseLink parses a rate, a round-trip time, loss=P%, queue=N with a unit of bdp, kb or b,
-// and noudp, in any order. The queue is one BDP (rate times round trip) if not given.
-func parseLink(text string) (*linkSpec, error) {
-	l := &linkSpec{Text: text}
-	queue := "1bdp"
-	for f := range strings.SplitSeq(text, ",") {
-		f = strings.ToLower(strings.TrimSpace(f))
-		key, value, named := strings.Cut(f, "=")
-		var err error
-		switch {
-		case named && key == "loss":
-			l.Loss, err = quantity(value, map[string]float64{"%": 0.01})
-			if err == nil && l.Loss > 1 {
-				err = errors.New("more than all")
-			}
-		case named && key == "queue":
-			queue = value
-		case named:
-			err = errors.New("unknown")
-		case f == "noudp":
-			l.NoUDP = true
-		case strings.HasSuffix(f, "bit"):
-			l.Rate, err = quantity(f, map[string]float64{"kbit": 1e3 / 8, "mbit": 1e6 / 8, "gbit": 1e9 / 8})
-		default:
-			l.RTT, err = time.ParseDuration(f)
-			if err == nil && l.RTT < 0 {
-				err = errors.New("negative")
-			}
-			l.Delay = l.RTT / 2
-		}
-		if err != nil {
-			return nil, fmt.Errorf("link %q: %q: %w", text, f, err)
-		}
-	}
-	bytes, err := quantity(queue, map[string]float64{"bdp": l.bdp(), "b": 1, "kb": 1e3, "mb": 1e6})
-	if err != nil {
-		return nil, fmt.Errorf("link %q: queue: %w", text, err)
-	}
-	l.Queue = int(bytes)
-	return l, nil
-}
-
-// quantity parses a number that is not negative, with one of the units.
-func quantity(s string, units map[string]float64) (float64, error) {
-	digits := strings.TrimRight(s, "abcdefghijklmnopqrstuvwxyz%")
-	factor, ok := units[s[len(digits):]]
-	x, err := strconv.ParseFloat(digits, 64)
-	if !ok || err != nil || x < 0 || math.IsInf(x, 0) || math.IsNaN(x) {
-		return 0, fmt.Errorf("%q is not a number with a unit", s)
-	}
-	return x * factor, nil
-}
-
-// bdp returns the bandwidth-delay product in bytes.
-func (l *linkSpec) bdp() float64 { return l.Rate * l.RTT.Seconds() }
-
-func (o *options) addLink(text string) error {
-	texts := []string{text}
-	if text == "all" {
-		texts = reportLinks
-	}
-	for _, t := range texts {
-		l, err := parseLink(t)
-		if err != nil {
-			return err
-		}
-		o.links = append(o.links, l)
-	}
-	return nil
-}
-
 // setFlows parses what shares a link: one contender each, or the sets of -flows.
 func (o *options) setFlows(text string) error {
-	all := linkContenders()
 	for _, set := range splitList(text) {
-		flows := strings.Split(set, "+")
-		for _, name := range flows {
-			if !slices.Contains(all, name) {
-				return fmt.Errorf("%q cannot be measured over a link; there are %s", name, strings.Join(all, ", "))
-			}
+		flows, err := parseFlows(set)
+		if err != nil {
+			return err
 		}
 		o.flows = append(o.flows, flows)
 	}
@@ -116,7 +26,7 @@ func (o *options) setFlows(text string) error {
 		return nil
 	}
 	var alone [][]string
-	for _, name := range all {
+	for _, name := range linkContenders() {
 		if len(o.only) == 0 || slices.Contains(o.only, name) {
 			alone = append(alone, []string{name})
 		}

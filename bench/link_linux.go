@@ -238,14 +238,8 @@ type carrier struct {
 	err     error
 
 	mu     sync.Mutex // for the counts of shaper
-	flight packetRing
+	flight flight
 	spare  [][]byte
-}
-
-// A packet is on its way.
-type packet struct {
-	due  int64
-	data []byte
 }
 
 // carrierBatch is how many packets are taken in before a look at what is due.
@@ -290,15 +284,15 @@ func (c *carrier) takeIn() bool {
 			}
 			return false
 		}
-		due, ok := int64(0), false
+		due, stray, ok := int64(0), false, false
 		if n <= protocolByte || data[protocolByte] != unix.IPPROTO_UDP || !c.link.noUDP.Load() {
-			due, ok = c.shaper.enter(c.now(), n)
+			due, stray, ok = c.shaper.enter(c.now(), n)
 		}
 		if !ok {
 			c.spare = append(c.spare, data)
 			continue
 		}
-		c.flight.push(packet{due, data[:n]})
+		c.flight.push(packet{due: due, data: data[:n]}, stray)
 	}
 	return true
 }
@@ -356,37 +350,6 @@ func (c *carrier) buffer() []byte {
 	b := c.spare[last]
 	c.spare = c.spare[:last]
 	return b
-}
-
-// A packetRing is a queue that grows as needed.
-type packetRing struct {
-	packets []packet // as many as a power of two, or none
-	head, n int
-}
-
-func (r *packetRing) first() *packet {
-	if r.n == 0 {
-		return nil
-	}
-	return &r.packets[r.head]
-}
-
-func (r *packetRing) push(p packet) {
-	if r.n == len(r.packets) {
-		bigger := make([]packet, max(1024, 2*len(r.packets)))
-		for i := range r.n {
-			bigger[i] = r.packets[(r.head+i)&(len(r.packets)-1)]
-		}
-		r.packets, r.head = bigger, 0
-	}
-	r.packets[(r.head+r.n)&(len(r.packets)-1)] = p
-	r.n++
-}
-
-func (r *packetRing) drop() {
-	r.packets[r.head] = packet{}
-	r.head = (r.head + 1) & (len(r.packets) - 1)
-	r.n--
 }
 
 // congestionControl returns what sets the congestion control of a TCP socket.

@@ -25,6 +25,7 @@ func TestParseLink(t *testing.T) {
 	}
 	for _, text := range []string{
 		"", "fast", "100", "100mb,1ms", "-1mbit", "-1ms", "loss=1", "loss=101%", "loss=-1%", "queue=1", "queue=xbdp", "delay=1ms",
+		"burst=8", "loss=2%,burst=0.5", "loss=95%,burst=8", "loss=1%,burst=8%", "reorder=101%", "jitter=-1ms", "jitter=fast", "unordered",
 	} {
 		if l, err := parseLink(text); err == nil {
 			t.Errorf("%q: %+v, want an error", text, l)
@@ -157,7 +158,7 @@ func TestShaper(t *testing.T) {
 		{ms / 2, 0, false},
 		{10 * ms, 21 * ms, true},
 	} {
-		if due, ok := s.enter(c.now, 1000); due != c.due || ok != c.ok {
+		if due, _, ok := s.enter(c.now, 1000); due != c.due || ok != c.ok {
 			t.Errorf("packet %d: %v, %v; want %v, %v", i, due, ok, c.due, c.ok)
 		}
 	}
@@ -176,7 +177,7 @@ func TestShaperLoss(t *testing.T) {
 	fate := func(seed, direction uint64) (lost int, bits string) {
 		s := newShaper(impairment{Loss: 0.05, Delay: time.Second}, seed, direction)
 		for i := range 10_000 {
-			due, ok := s.enter(int64(i), 100)
+			due, _, ok := s.enter(int64(i), 100)
 			switch {
 			case !ok:
 				lost++
