@@ -14,6 +14,10 @@ func cpuTime() time.Duration { return 0 }
 
 func residentBytes() uint64 { return 0 }
 
+func resetResidentPeak() {}
+
+func residentPeak() uint64 { return 0 }
+
 func raiseFileLimit() int { return 1 << 20 }
 
 const canSpin = false

@@ -21,7 +21,8 @@ type server struct {
 	spec      *spec
 	acceptors []acceptor // all of them, before the first client
 	profile   profile
-	start     memory  // before the first connection
+	start     memory // before the first connection
+	peak      memoryPeak
 	all       usage   // of a bulk test: its window
 	window    float64 // bytes written in the window
 	writes    float64
@@ -40,6 +41,9 @@ func newServer(s *spec) *server {
 	srv := &server{spec: s, profile: newProfile(s)}
 	if s.Test == "idle" {
 		srv.start = readMemory()
+	}
+	if s.Test == "message" {
+		srv.peak.start()
 	}
 	return srv
 }
@@ -86,10 +90,12 @@ func (srv *server) serve(s stream) {
 		err = srv.serveIdle(s)
 	case "message":
 		srv.serveMessages(s)
-	case "link", "link-moves":
+	case "link", "link-moves", "link-start":
 		srv.serveLink(s)
 	case "link-messages":
 		serveLinkMessages(s)
+	case "link-short":
+		serveShort(s)
 	default:
 		// However this ends: whether all answers came is for the client to say.
 		echo(s, make([]byte, srv.spec.Size), math.MaxInt)
@@ -194,6 +200,9 @@ func (srv *server) finish() (values, error) {
 	case srv.spec.isLinkTest():
 		return srv.finishLink()
 	}
+	if srv.spec.Test == "message" {
+		time.Sleep(20 * time.Millisecond) // the last one is acknowledged before its reader has it
+	}
 	// No client can end a socket without connections, so this does.
 	for _, a := range srv.acceptors {
 		if a, ok := a.(*packetAcceptor); ok {
@@ -223,7 +232,9 @@ func (srv *server) finish() (values, error) {
 	}
 	u := srv.meter.stop()
 	if srv.spec.Test == "message" {
-		return values{"total": srv.total, "cpu": u.cpu.Seconds() / (srv.total / 1e9)}, nil
+		v := srv.peak.values(srv.spec.Size)
+		v["total"], v["cpu"] = srv.total, u.cpu.Seconds()/(srv.total/1e9)
+		return v, nil
 	}
 	return values{
 		"accepted": float64(srv.accepted),
