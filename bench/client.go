@@ -33,6 +33,10 @@ func runClient(s *spec, c *contender, e *env) (v values, hold any, err error) {
 		return clientLinkIdle(s, c, e)
 	case "link-dials":
 		v, err = clientLinkDials(s, c, e)
+	case "link-short":
+		v, err = clientLinkShort(s, c, e)
+	case "link-start":
+		return clientLinkStart(s, c, e)
 	case "link-rr":
 		v, err = clientLinkRoundTrips(s, c, e)
 	case "dials", "handshakes":

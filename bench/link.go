@@ -102,6 +102,7 @@ func (c *controller) runLink(ctx context.Context, g *group, r *row, round int) (
 	}()
 	s := g.Spec
 	s.CertPEM, s.KeyPEM, s.Dir, s.Host = c.cert, c.key, c.dir, l.host()
+	s.RTT, s.Goodput = g.Link.RTT, g.Link.goodput()
 	s.GiveUp = s.Duration + time.Duration(len(r.Flows))*c.options.stagger + 2*time.Minute
 	for i, name := range r.Flows {
 		s := s
@@ -348,6 +349,13 @@ func linkProgress(r *row, v values) string {
 	}
 	if x, ok := v["new.dial"]; ok {
 		return fmt.Sprintf("%.1f ms, remembered %.1f ms", x, v["known.dial"])
+	}
+	if x, ok := v["start"]; ok {
+		return fmt.Sprintf("the rate after %.1f round trips", x)
+	}
+	if x, ok := v[shortKey("new", shortSizes[0])]; ok {
+		last := shortSizes[len(shortSizes)-1]
+		return fmt.Sprintf("%d KB %.0f ms, %d KB %.0f ms", shortSizes[0]/1000, x, last/1000, v[shortKey("new", last)])
 	}
 	if _, ok := v["p99"]; ok {
 		return fmt.Sprintf("p50 %.1f, p99 %.1f ms", v["p50"]/1e3, v["p99"]/1e3)

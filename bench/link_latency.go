@@ -16,6 +16,7 @@ import (
 var linkTests = map[string]string{
 	"bulk": "link", "rr": "link-rr", "messages": "link-messages",
 	"moves": "link-moves", "dials": "link-dials", "idle": "link-idle",
+	"short": "link-short", "start": "link-start",
 }
 
 const (
@@ -29,7 +30,7 @@ func (o *options) setLinkTests(text string) error {
 	for _, name := range splitList(text) {
 		test, ok := linkTests[name]
 		if !ok {
-			return fmt.Errorf("no test %q over a link; there are bulk, rr, messages, moves, dials, idle", name)
+			return fmt.Errorf("no test %q over a link; there are bulk, rr, messages, short, start, moves, dials, idle", name)
 		}
 		o.linkTests = append(o.linkTests, test)
 	}
@@ -53,6 +54,8 @@ func linkSize(test string) int {
 		return linkRequest
 	case "link-idle":
 		return idleExchange
+	case "link-short":
+		return shortRequest
 	case "link-messages":
 		return linkMessage
 	}

@@ -224,6 +224,8 @@ var linkCarrierHeads = map[string][]string{
 	"link-moves": {"", "ms without a byte when UDP is lost", "when it is back", "before", "Mbit/s before", "without UDP", "with UDP again", "moves", "late %", "overruns"},
 	"link-dials": {"", "dial ms", "answer ms", "slowest", "remembered: dial ms", "answer ms", "slowest", "dials", "late %", "overruns"},
 	"link-idle":  {"", "bytes a minute, to the server", "to the client", "packets a minute, to the server", "to the client"},
+	"link-short": shortHead(),
+	"link-start": {"", "round trips until it has the rate", "ms", "of the link in 20 round trips", "queue max", "dropped %", "late %", "overruns"},
 }
 
 func (g *group) linkCarrierCells(r *row) []string {
@@ -235,6 +237,10 @@ func (g *group) linkCarrierCells(r *row) []string {
 		return fmt.Sprintf(format, x)
 	}
 	switch g.Spec.Test {
+	case "link-short":
+		return g.linkShortCells(r)
+	case "link-start":
+		return g.linkStartCells(r)
 	case "link-moves":
 		return []string{
 			f("%.0f", "gap.1") + rounds(r, "gap.1", 1), f("%.0f", "gap.2") + rounds(r, "gap.2", 1), f("%.0f", "gap.0"),
@@ -253,6 +259,8 @@ var linkCarrierTitles = map[string]string{
 	"link-moves": "UDP is lost in the middle of a transfer, link ",
 	"link-dials": "Dials, link ",
 	"link-idle":  "An idle connection, link ",
+	"link-short": "Short transfers, link ",
+	"link-start": "Start of a transfer, link ",
 }
 
 var linkCarrierExplanations = map[string]string{
@@ -260,4 +268,8 @@ var linkCarrierExplanations = map[string]string{
 		"The longest time in which the client read nothing, which ended after UDP was lost, and after it was back. In brackets the rounds.",
 	"link-dials": "One at a time, to the return of Dial, and to the answer of 64 B to a request. Remembered: with what an earlier dial has found out about the server.",
 	"link-idle":  "Bytes of IP packets of one connection that nobody uses, beginning some seconds after it was used.",
+	"link-short": "Milliseconds, medians, from the request to the last byte of the answer: on a new connection with its dial and from the request on, " +
+		"and on a connection that was idle for a second or more after 1 KB.",
+	"link-start": fmt.Sprintf("From the first byte that came to when the next %d round trips have %.0f %% of what the link can carry (its rate without headers and losses). "+
+		"In brackets the rounds. The share of that which came in the first %d round trips.", startWindow, 100*startShare, startEarly),
 }

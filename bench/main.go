@@ -131,7 +131,7 @@ func parseFlags(args []string) (*options, error) {
 	fs.StringVar(&messageSizes, "message-sizes", "100000000", "comma-separated sizes of a message")
 	fs.StringVar(&o.base, "base", defaultBase, "the contender to which all others are compared")
 	fs.Func("link", "measure over an emulated `link` instead, such as 100mbit,40ms,loss=1%,queue=1bdp or 100mbit,40ms,noudp; may be repeated; all: those of the report (Linux, root)", o.addLink)
-	fs.StringVar(&linkTests, "link-tests", "bulk", "comma-separated tests over a link: bulk, rr (64 B there and back), messages (200 B, 100 a second), moves (UDP is lost in the middle of a transfer), dials, idle")
+	fs.StringVar(&linkTests, "link-tests", "bulk", "comma-separated tests over a link: bulk, rr (64 B there and back), messages (200 B, 100 a second), short (transfers of 10 KB to 1 MB), start (time until the rate is reached), moves (UDP is lost in the middle of a transfer), dials, idle")
 	fs.StringVar(&flows, "flows", "", "comma-separated sets of contenders that share the link, each as vstp-rudp+tcp-cubic")
 	fs.DurationVar(&o.stagger, "stagger", 0, "how much later each flow of a set begins; measured is when all run")
 	fs.Uint64Var(&o.seed, "seed", 1, "what is lost on the link follows from this and the round")

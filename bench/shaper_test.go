@@ -148,3 +148,31 @@ func TestFlight(t *testing.T) {
 		t.Errorf("%d of %d came out", popped, pushed)
 	}
 }
+
+func TestRateReached(t *testing.T) {
+	// 100 bytes a second for ten seconds, then 1000.
+	var arrivals []arrival
+	var total int64
+	for i := range 200 {
+		total += 10
+		if i >= 100 {
+			total += 90
+		}
+		arrivals = append(arrivals, arrival{time.Duration(i) * 100 * time.Millisecond, total})
+	}
+	for _, c := range []struct {
+		rate float64
+		want time.Duration
+		ok   bool
+	}{{90, 0, true}, {500, 8800 * time.Millisecond, true}, {900, 9800 * time.Millisecond, true}, {2000, 20 * time.Second, false}} {
+		if at, ok := rateReached(arrivals, 2*time.Second, c.rate, 20*time.Second); ok != c.ok || (at-c.want).Abs() > 300*time.Millisecond {
+			t.Errorf("%v a second: %v, %v; want %v, %v", c.rate, at, ok, c.want, c.ok)
+		}
+	}
+	if n := arrivedBy(arrivals, 5*time.Second); n != 510 {
+		t.Errorf("%d bytes after 5 s", n)
+	}
+	if _, ok := rateReached(nil, time.Second, 1, time.Minute); ok {
+		t.Error("nothing has a rate")
+	}
+}

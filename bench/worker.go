@@ -50,6 +50,9 @@ type spec struct {
 	Host  string        // where the server listens
 	Delay time.Duration // before the client dials
 	Skip  time.Duration // from the first byte to the measurement
+	// Of the link, for tests that need to know.
+	RTT     time.Duration
+	Goodput float64 // bytes a second that it can carry
 
 	// Of the flood test.
 	Flood, Target, Direction string
