@@ -253,7 +253,7 @@ func (r *recvBuffer) write(pool *blockPool, off int64, p []byte) bool {
 		switch {
 		case r.blocks[i] != nil:
 			copy(r.blocks[i][at:], p[:n])
-		case r.size == blockLen && start > r.read && r.loose.keep(start, at, p[:n], blockLen):
+		case r.size == blockLen && start > r.read && !r.dense(off) && r.loose.keep(start, at, p[:n], blockLen):
 		default:
 			r.blocks[i] = pool.sized(int(r.size))
 			r.loose.moveTo(start, r.blocks[i])
@@ -262,6 +262,14 @@ func (r *recvBuffer) write(pool *blockPool, off int64, p []byte) bool {
 		off, p = off+int64(n), p[n:]
 	}
 	return true
+}
+
+// dense reports whether what has come around off lies so close that blocks for it cost at
+// most three times as much: behind all that can be read, or in a long run. Blocks are made
+// at once then, as in any transfer in order.
+func (r *recvBuffer) dense(off int64) bool {
+	s := r.have[r.have.find(off+1)]
+	return s.start <= r.read || s.end-s.start >= blockLen
 }
 
 // enlarge moves what is in small blocks to one of full size.
