@@ -135,6 +135,9 @@ func (s *Session) fill(now time.Time, b []byte) (_ []byte, size, n int, more boo
 		return b, size, n, true
 	}
 	for n < most || n == 0 {
+		if n > 0 && len(b)+size > maxBatch {
+			break // a full one would have to be carried over
+		}
 		start := len(b)
 		b = s.eng.AppendDatagram(now, b)
 		m := len(b) - start

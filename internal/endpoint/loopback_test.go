@@ -171,26 +171,6 @@ func BenchmarkRawRoundTrip(b *testing.B) {
 	}
 }
 
-func BenchmarkBulk(b *testing.B) {
-	x, y := loopback(b, testConfig()), loopback(b, testConfig())
-	c, s := connect(b, x, y)
-	done := make(chan int64)
-	go func() {
-		n, _ := io.Copy(struct{ io.Writer }{io.Discard}, s)
-		done <- n
-	}()
-	p := make([]byte, 256<<10)
-	b.SetBytes(int64(len(p)))
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := c.Write(p); err != nil {
-			b.Fatal(err)
-		}
-	}
-	c.Close()
-	<-done
-}
-
 func BenchmarkMessages(b *testing.B) {
 	x, y := loopback(b, testConfig()), loopback(b, testConfig())
 	to := addrOf(b, y)
