@@ -83,6 +83,10 @@ type contender struct {
 	// ports returns how messages travel over a stream. If nil, with a length in front.
 	ports func(s stream) messagePort
 
+	// messages, if not nil, returns how the small messages over a link travel on a stream,
+	// each for itself. Otherwise they are bytes of it.
+	messages func(s stream) messagePort
+
 	listen func(e *env, host string) (acceptor, error)
 	dial   func(e *env, addr string) (stream, error)
 
@@ -152,7 +156,9 @@ func contenders() []*contender {
 		http1Contender(), http2Contender(), http2StreamContender(),
 		grpcContender(), grpcStreamContender(),
 		udpContender(), udpBlastContender(), vstpUDPContender(), vstpUDPTLSContender(),
-		quicContender(), kcpContender(), vstpRUDPNoCRCContender(), vstpRUDPContender(), vstpRUDPTLSContender(),
+		quicContender(), kcpContender(), kcpFECContender(), sctpContender(), sctpMessagesContender(),
+		vstpRUDPNoCRCContender(), vstpRUDPContender(), vstpRUDPTLSContender(),
+		vstpRUDPMessagesContender(), vstpRUDPRedundantContender(),
 		vstpAutoContender(), vstpAutoTLSContender(), vstpAutoTCPContender(),
 		tcpCongestionContender("cubic"), tcpCongestionContender("bbr"),
 	}

@@ -12,12 +12,25 @@ import (
 // kcpContender has the settings that the documentation of kcp-go calls its fastest:
 // no delays, retransmission after two duplicate acknowledgements, no congestion control.
 func kcpContender() *contender {
+	c := kcpOver(0, 0)
+	c.name, c.what = "kcp", "kcp-go, nodelay 1,10,2,1, windows of 1024, stream mode, neither FEC nor encryption"
+	return c
+}
+
+// kcpFECContender sends 3 packets of parity after 10 of data.
+func kcpFECContender() *contender {
+	c := kcpOver(10, 3)
+	c.name, c.what = "kcp-fec", "the same with forward error correction: 3 packets of parity for 10"
+	c.tests = []string{"bulk", "rr", "link"}
+	return c
+}
+
+func kcpOver(data, parity int) *contender {
 	return &contender{
-		name: "kcp", what: "kcp-go, nodelay 1,10,2,1, windows of 1024, stream mode, neither FEC nor encryption",
 		tests: []string{"bulk", "fine-bulk", "rr", "fine-rr", "message", "link"},
 		bases: map[string]string{"bulk": "quic", "message": "quic", "rr": "udp"},
 		listen: func(_ *env, host string) (acceptor, error) {
-			ln, err := kcp.ListenWithOptions(host+":0", nil, 0, 0)
+			ln, err := kcp.ListenWithOptions(host+":0", nil, data, parity)
 			if err != nil {
 				return nil, err
 			}
@@ -36,7 +49,7 @@ func kcpContender() *contender {
 			return a, nil
 		},
 		dial: func(_ *env, addr string) (stream, error) {
-			s, err := kcp.DialWithOptions(addr, nil, 0, 0)
+			s, err := kcp.DialWithOptions(addr, nil, data, parity)
 			if err != nil {
 				return nil, err
 			}

@@ -89,6 +89,42 @@ func vstpRUDPTLSContender() *contender {
 	return c
 }
 
+// vstpRUDPMessagesContender sends messages beside the stream: none waits for another.
+func vstpRUDPMessagesContender() *contender {
+	return rudpMessages("vstp-rudp-messages", "vstp messages on a connection of rudp, each for itself", vstp.Message{})
+}
+
+// vstpRUDPRedundantContender sends them so that a loss costs no round trip.
+func vstpRUDPRedundantContender() *contender {
+	return rudpMessages("vstp-rudp-red", "the same with Message.Redundant", vstp.Message{Redundant: true})
+}
+
+func rudpMessages(name, what string, m vstp.Message) *contender {
+	c := rudpOver(name, what, func(*env, bool) *vstp.Config { return nil })
+	c.tests, c.bases = []string{"link-messages"}, nil
+	c.messages = func(s stream) messagePort { return &smallMessages{s.(*vstp.Conn), m} }
+	return c
+}
+
+// smallMessages are sent as m says, without waiting for an answer.
+type smallMessages struct {
+	conn *vstp.Conn
+	m    vstp.Message
+}
+
+func (x *smallMessages) Send(p []byte) error {
+	x.m.Payload = p
+	return x.conn.SendMessage(context.Background(), &x.m)
+}
+
+func (x *smallMessages) Receive() ([]byte, error) {
+	m, err := x.conn.ReceiveMessage(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	return m.Payload, nil
+}
+
 func rudpOver(name, what string, config func(e *env, server bool) *vstp.Config) *contender {
 	c := vstpOver(name, what, "", "rudp", config)
 	c.tests = append(slices.Clone(coreTests), "link")

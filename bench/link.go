@@ -35,16 +35,19 @@ func (o *options) setFlows(text string) error {
 	return nil
 }
 
-// linkContenders are those that can be measured over a link.
+// linkContenders are those that can be measured over a link, in one of its tests or all.
 func linkContenders() []string {
 	var names []string
 	for _, c := range contenders() {
-		if c.has("link") {
+		if c.hasLink("link-messages") {
 			names = append(names, c.name)
 		}
 	}
 	return names
 }
+
+// hasLink reports whether the contender takes part in a test over a link: "link" stands for all.
+func (c *contender) hasLink(test string) bool { return c.has("link") || c.has(test) }
 
 // linkGroups returns a group for each link and test and, as their tables differ, for
 // single contenders and for sets of them.
@@ -72,7 +75,8 @@ func (o *options) linkGroup(l *linkSpec, test string, several bool) *group {
 		g.ID += "-flows"
 	}
 	for _, flows := range o.flows {
-		if len(flows) > 1 != several {
+		missing := slices.ContainsFunc(flows, func(name string) bool { return !contenderNamed(name).hasLink(test) })
+		if len(flows) > 1 != several || missing {
 			continue
 		}
 		r := &row{Contender: strings.Join(flows, "+"), Flows: flows}
@@ -398,7 +402,7 @@ func (g *group) linkExplanation() string {
 	case "link-rr":
 		return "Request and answer, one at a time, on a stream. In brackets the rounds. Sent and back are bytes of IP packets for each byte of the answers."
 	case "link-messages":
-		return "One way, on a stream, from when the message was due to be written to when it was read whole. In brackets the rounds. " +
+		return "One way, from when the message was due to be written to when it was read whole: on a stream, unless the contender's name says otherwise. In brackets the rounds. " +
 			"Sent and back are bytes of IP packets for each byte of the messages."
 	}
 	return cmp.Or(linkCarrierExplanations[g.Spec.Test], linkBulkExplanation)

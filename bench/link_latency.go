@@ -10,7 +10,8 @@ import (
 )
 
 // Latency over a link: of requests and answers, one at a time, and of small messages at a
-// steady rate. Only streams take part, so that a lost packet delays those behind it.
+// steady rate. On a stream a lost packet delays the messages behind it; contenders that have
+// messages of their own take part with those too.
 
 // linkTests are what can be measured over a link, by the name of -link-tests.
 var linkTests = map[string]string{
@@ -62,15 +63,37 @@ func linkSize(test string) int {
 	return bulkBuffer
 }
 
+// linkPort returns how small messages travel on a stream.
+func (c *contender) linkPort(s stream) messagePort {
+	if c.messages != nil {
+		return c.messages(s)
+	}
+	return streamMessages{s}
+}
+
+// streamMessages are of one size, one after the other on a stream.
+type streamMessages struct{ s stream }
+
+func (m streamMessages) Send(p []byte) error {
+	_, err := m.s.Write(p)
+	return err
+}
+
+func (m streamMessages) Receive() ([]byte, error) {
+	p := make([]byte, linkMessage)
+	_, err := io.ReadFull(m.s, p)
+	return p, err
+}
+
 // serveLinkMessages sends messages on time. Each begins with when it was due: one that
-// waited for Write counts from then.
-func serveLinkMessages(s stream) {
+// waited for Send counts from then.
+func serveLinkMessages(port messagePort) {
 	msg := make([]byte, linkMessage)
 	fillPattern(msg)
 	for due := time.Now(); ; due = due.Add(linkInterval) {
 		time.Sleep(time.Until(due))
 		binary.BigEndian.PutUint64(msg, uint64(due.UnixNano()))
-		if _, err := s.Write(msg); err != nil {
+		if err := port.Send(msg); err != nil {
 			return
 		}
 	}
@@ -83,12 +106,16 @@ func clientLinkMessages(s *spec, c *contender, e *env) (values, any, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	port := c.linkPort(st)
 	var samples []uint32
 	read := func() error {
-		msg := make([]byte, linkMessage)
 		var end time.Time
 		for end.IsZero() || time.Now().Before(end) {
-			if _, err := io.ReadFull(st, msg); err != nil {
+			msg, err := port.Receive()
+			if err == nil && len(msg) != linkMessage {
+				err = fmt.Errorf("a message of %d bytes", len(msg))
+			}
+			if err != nil {
 				return fmt.Errorf("after %d messages: %w", len(samples), err)
 			}
 			now := time.Now()

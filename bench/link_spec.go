@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -169,7 +168,6 @@ const maxFlows = 64
 
 // parseFlows parses a set of contenders that share a link, such as tcp-bbr+2*vstp-rudp.
 func parseFlows(set string) ([]string, error) {
-	all := linkContenders()
 	var flows []string
 	for f := range strings.SplitSeq(set, "+") {
 		n, name := 1, f
@@ -180,8 +178,8 @@ func parseFlows(set string) ([]string, error) {
 			}
 			name = rest
 		}
-		if !slices.Contains(all, name) {
-			return nil, fmt.Errorf("%q cannot be measured over a link; there are %s", name, strings.Join(all, ", "))
+		if c := contenderNamed(name); c == nil || !c.has("link") {
+			return nil, fmt.Errorf("%q cannot share a link; -list shows who can", name)
 		}
 		for range n {
 			flows = append(flows, name)

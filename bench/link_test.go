@@ -115,8 +115,11 @@ func TestFlows(t *testing.T) {
 		}
 		return strings.Join(names, " ")
 	}
-	if got, want := names(), strings.Join(linkContenders(), " "); got != want {
+	if got, want := names("-link-tests", "messages"), strings.Join(linkContenders(), " "); got != want {
 		t.Errorf("%s, want %s", got, want)
+	}
+	if got := names(); strings.Contains(got, "sctp-messages") || !strings.Contains(got, "sctp ") {
+		t.Errorf("bulk transfers of %s", got)
 	}
 	if got, want := names("-flows", "quic+kcp,tcp-bbr+tcp-bbr+quic"), "quic+kcp tcp-bbr+tcp-bbr+quic"; got != want {
 		t.Errorf("%s, want %s", got, want)

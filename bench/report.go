@@ -39,7 +39,7 @@ func newResult(args []string) *result {
 		for _, m := range info.Deps {
 			switch m.Path {
 			case "github.com/hashicorp/yamux", "google.golang.org/grpc",
-				"github.com/quic-go/quic-go", "github.com/xtaci/kcp-go/v5":
+				"github.com/quic-go/quic-go", "github.com/xtaci/kcp-go/v5", "github.com/pion/sctp":
 				res.Modules = append(res.Modules, m.Path+" "+m.Version)
 			}
 		}

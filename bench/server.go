@@ -93,7 +93,7 @@ func (srv *server) serve(s stream) {
 	case "link", "link-moves", "link-start":
 		srv.serveLink(s)
 	case "link-messages":
-		serveLinkMessages(s)
+		serveLinkMessages(contenderNamed(srv.spec.Contender).linkPort(s))
 	case "link-short":
 		serveShort(s)
 	default:
