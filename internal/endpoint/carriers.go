@@ -395,10 +395,10 @@ func (m *mobile) pumping() bool {
 // to read the socket himself. Session.mu is held.
 func (s *Session) waitOrRead(q *waitq, done <-chan struct{}) {
 	if s.mob != nil && s.eng.Active() == reliable.ByteStream {
-		q.waitFor(&s.mu, done, s.ep)
+		q.waitFor(&s.mu, done, s.lane, false)
 		return
 	}
-	q.waitOrRead(&s.mu, done, s.ep)
+	q.waitOrRead(&s.mu, done, s.lane)
 }
 
 // stuck returns how long the engine has to wait at least with what it wants to do: the

@@ -30,6 +30,8 @@ const (
 type crateState struct {
 	e *Endpoint
 
+	receiving sync.Mutex // before all other locks: between the room that there is and its use
+
 	mu      sync.Mutex
 	ended   bool
 	r       *crate.Receiver
@@ -64,7 +66,16 @@ func (c *crateState) init(e *Endpoint) {
 
 // receive takes a datagram that is not of the negotiated profile.
 func (c *crateState) receive(now time.Time, b []byte, p *udpio.Packet) {
+	if reply := c.take(now, b, p); len(reply) > 0 {
+		c.e.write(reply, p.Addr, p.Local)
+	}
+}
+
+// take is receive but for the answer, which it returns.
+func (c *crateState) take(now time.Time, b []byte, p *udpio.Packet) []byte {
 	e := c.e
+	c.receiving.Lock()
+	defer c.receiving.Unlock()
 	e.mu.Lock()
 	room := int64(maxCrateBytes) - e.inbox.size
 	if len(e.inbox.crate) >= maxCrateMessages || e.usable() != nil || e.cfg.RefuseMessages && !e.cfg.Legacy {
@@ -109,9 +120,7 @@ func (c *crateState) receive(now time.Time, b []byte, p *udpio.Packet) {
 		in.waiters.wake()
 		e.mu.Unlock()
 	}
-	if len(reply) > 0 {
-		e.write(reply, p.Addr, p.Local)
-	}
+	return reply
 }
 
 // knows reports whether a peer was heard in the crate profile only, and lately.

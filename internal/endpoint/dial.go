@@ -294,8 +294,9 @@ func (s *Session) dialEnded(err error) {
 func (r *reader) handshake(id reliable.ConnID, b []byte, p *udpio.Packet) bool {
 	r.e.mu.Lock()
 	s := r.e.sessions[id]
+	mine := s != nil && s.client && s.remote.AddrPort == p.Addr.AddrPort
 	r.e.mu.Unlock()
-	if s == nil || s.remote.AddrPort != p.Addr.AddrPort || !s.client {
+	if !mine {
 		return false
 	}
 	s.mu.Lock()

@@ -39,7 +39,11 @@ type peerKey struct {
 
 // An Endpoint is one socket and its associations. It is safe for concurrent use.
 type Endpoint struct {
-	sock        *udpio.Conn
+	sock        *udpio.Conn // of the first lane
+	lanes       []*lane
+	spread      *Spread      // chooses a lane for each id; nil: the addresses do
+	next        int          // lane for the next id; mu guards it
+	reading     atomic.Int32 // lanes that are read
 	cfg         *Config
 	epoch       time.Time
 	segments    int // most datagrams of one write
@@ -47,10 +51,7 @@ type Endpoint struct {
 	cookies     cookieKeys
 	resetKey    [32]byte
 	instance    [16]byte      // random: names this socket in session tickets
-	done        chan struct{} // closed when the goroutine that reads has ended
-	role        readRole
-	reader      reader         // whose has the role
-	packets     []udpio.Packet // too
+	done        chan struct{} // closed when the goroutines that read have ended
 	ctx         context.Context
 	cancel      context.CancelFunc
 
@@ -67,6 +68,7 @@ type Endpoint struct {
 	clients   clientSet                   // who has sent HELLO
 	prefixes  prefixCount                 // of clients and of sessions that they began
 	rate      rateLimit                   // of new handshakes
+	resets    resetLimit
 	backlog   []*Session
 	waiting   int       // streams that are being verified; they have a place in backlog
 	silent    []*client // of those, with TLS: who may not have said yet what to verify; by age
@@ -82,14 +84,22 @@ type Endpoint struct {
 }
 
 type endpointCounters struct {
-	datagramsIn, bytesIn, datagramsOut, bytesOut, sendErrors                                  atomic.Uint64
+	datagramsOut, bytesOut, sendErrors                                                        atomic.Uint64
 	malformed, unknownID, resets, overloaded, refused, badCookies, dropped, lost, pathChanges atomic.Uint64
 }
 
 // New begins to serve sock, which the endpoint owns from now on.
 func New(sock *udpio.Conn, cfg *Config) *Endpoint {
+	return NewOnSockets([]*udpio.Conn{sock}, nil, cfg)
+}
+
+// NewOnSockets is New for several sockets with one port. The system is to choose one of them
+// for each connection id as spread says; a nil spread is for one that does not.
+func NewOnSockets(socks []*udpio.Conn, spread *Spread, cfg *Config) *Endpoint {
+	sock := socks[0]
 	e := &Endpoint{
 		sock:        sock,
+		spread:      spread,
 		cfg:         cfg,
 		epoch:       time.Now(),
 		segments:    sock.MaxSegments(),
@@ -99,6 +109,11 @@ func New(sock *udpio.Conn, cfg *Config) *Endpoint {
 		byPeer:      make(map[peerKey]*Session),
 		shared:      make(map[netip.AddrPort]*Session),
 		prefixes:    make(prefixCount),
+	}
+	for i, sock := range socks {
+		e.lanes = append(e.lanes, newLane(e, i, sock))
+		e.segments = min(e.segments, sock.MaxSegments())
+		e.maxDatagram = min(e.maxDatagram, sock.MaxDatagram())
 	}
 	if cfg.MaxDatagram > 0 {
 		e.maxDatagram = min(e.maxDatagram, cfg.MaxDatagram)
@@ -117,12 +132,11 @@ func New(sock *udpio.Conn, cfg *Config) *Endpoint {
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.rdl.init(e.epoch, e.wakeReceivers)
 	e.wdl.init(e.epoch, e.wakeSenders)
-	e.role.init(sock)
-	e.reader.e = e
-	e.reader.retries.init(maxRetriesPerSecond)
-	e.packets = make([]udpio.Packet, readBatch)
 	sock.OnRefused(e.peerRefused)
-	go e.read()
+	e.reading.Store(int32(len(e.lanes)))
+	for _, l := range e.lanes {
+		go l.read()
+	}
 	return e
 }
 
@@ -171,12 +185,16 @@ func (e *Endpoint) wrote(n, size int, err error) {
 	e.stats.bytesOut.Add(uint64(size))
 }
 
-// newID returns a connection id that is not in use. Endpoint.mu is held.
+// newID returns a connection id that is not in use; where ids choose lanes, one of the lane
+// whose turn it is. Endpoint.mu is held.
 func (e *Endpoint) newID() reliable.ConnID {
 	var id reliable.ConnID
+	if e.spread != nil {
+		e.next = (e.next + 1) % len(e.lanes)
+	}
 	for {
 		e.cfg.random(id[:])
-		if e.sessions[id] == nil {
+		if e.sessions[id] == nil && (e.spread == nil || e.spread.Of(id) == e.next) {
 			return id
 		}
 	}
@@ -235,7 +253,7 @@ func (e *Endpoint) shut() {
 	e.rdl.end()
 	e.wdl.end()
 	e.crate.end()
-	e.sock.Close()
+	e.closeSockets()
 }
 
 // Close sends within Config.Linger what has to arrive, ends all associations and
@@ -304,12 +322,19 @@ func (e *Endpoint) Stats() Stats {
 	e.mu.Lock()
 	associations, handshakes := len(e.sessions), e.clients.halfOpen
 	e.mu.Unlock()
+	var datagramsIn, bytesIn, strays uint64
+	for _, l := range e.lanes {
+		datagramsIn += l.datagramsIn.Load()
+		bytesIn += l.bytesIn.Load()
+		strays += l.strays.Load()
+	}
 	return Stats{
-		Socket:            e.sock.Stats(),
+		Socket:            e.socketStats(),
+		Sockets:           len(e.lanes),
 		Associations:      associations,
 		Handshakes:        handshakes,
-		DatagramsReceived: c.datagramsIn.Load(),
-		BytesReceived:     c.bytesIn.Load(),
+		DatagramsReceived: datagramsIn,
+		BytesReceived:     bytesIn,
 		DatagramsSent:     c.datagramsOut.Load(),
 		BytesSent:         c.bytesOut.Load(),
 		SendErrors:        c.sendErrors.Load(),
@@ -322,6 +347,7 @@ func (e *Endpoint) Stats() Stats {
 		Dropped:           c.dropped.Load(),
 		Lost:              c.lost.Load(),
 		PathChanges:       c.pathChanges.Load(),
+		Strays:            strays,
 	}
 }
 

@@ -89,10 +89,10 @@ func (s *Session) flushSome(now time.Time, writes int) (all bool) {
 		s.stats.pktsOut += uint64(n)
 		s.stats.wireOut += uint64(len(b))
 		s.allowance -= len(b)
-		remote, local := s.remote, s.local
+		remote, local, sock := s.remote, s.local, s.lane.sock
 		s.answerAside(b)
 		s.mu.Unlock()
-		err := s.ep.sock.Write(b, size, remote, local)
+		err := sock.Write(b, size, remote, local)
 		s.ep.wrote(n, len(b), err)
 		now = time.Now()
 		s.mu.Lock()

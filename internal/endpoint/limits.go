@@ -2,6 +2,7 @@ package endpoint
 
 import (
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/vstp-go/vstp/internal/handshake"
@@ -72,9 +73,25 @@ func (l *rateLimit) take(now time.Time) bool {
 	return true
 }
 
+// A resetLimit bounds the answers to packets with an unknown id. Endpoint.mu guards it.
+type resetLimit struct {
+	window time.Time // second in which they are counted
+	count  int
+}
+
+// take reports whether one more is allowed.
+func (l *resetLimit) take(now time.Time) bool {
+	if now.Sub(l.window) >= time.Second {
+		l.window, l.count = now, 0
+	}
+	l.count++
+	return l.count <= resetsPerSecond
+}
+
 // cookieKeys makes cookies with a key that is replaced again and again: who learns one,
-// or has collected cookies, cannot use that for long. Who reads the socket owns it.
+// or has collected cookies, cannot use that for long.
 type cookieKeys struct {
+	mu          sync.Mutex // for readers of several sockets; not held for what costs time
 	now, before handshake.CookieKey
 	since       time.Time
 	random      func([]byte)
@@ -90,21 +107,24 @@ func (k *cookieKeys) init(now time.Time, random func([]byte)) {
 	random(k.before[:])
 }
 
-func (k *cookieKeys) rotate(now time.Time) {
-	if now.Sub(k.since) < cookieKeyLife {
-		return
+// keys returns those that are good, after making a new one if it is time.
+func (k *cookieKeys) keys(at time.Time) (now, before handshake.CookieKey) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if at.Sub(k.since) >= cookieKeyLife {
+		k.before, k.since = k.now, at
+		k.random(k.now[:])
 	}
-	k.before, k.since = k.now, now
-	k.random(k.now[:])
+	return k.now, k.before
 }
 
 // Append and Check are those of handshake.CookieKey.
 func (k *cookieKeys) Append(b []byte, now time.Time, addr []byte, id handshake.ConnID) []byte {
-	k.rotate(now)
-	return k.now.Append(b, now, addr, id)
+	key, _ := k.keys(now)
+	return key.Append(b, now, addr, id)
 }
 
 func (k *cookieKeys) Check(now time.Time, addr []byte, id handshake.ConnID, cookie []byte) bool {
-	k.rotate(now)
-	return k.now.Check(now, addr, id, cookie) || k.before.Check(now, addr, id, cookie)
+	key, before := k.keys(now)
+	return key.Check(now, addr, id, cookie) || before.Check(now, addr, id, cookie)
 }

@@ -257,7 +257,7 @@ func (s *Session) awaitSettled(now time.Time, ctx context.Context, dl *deadline,
 			s.flush(time.Now())
 			return err
 		}
-		op.settled.waitOrRead(&s.mu, doneOf(ctx), s.ep)
+		op.settled.waitOrRead(&s.mu, doneOf(ctx), s.lane)
 	}
 }
 

@@ -120,7 +120,11 @@ func (e *Endpoint) ReceiveMessage(ctx context.Context) (*session.Message, net.Ad
 		case e.whenIdle:
 			return nil, nil, net.ErrClosed
 		}
-		in.waiters.waitOrRead(&e.mu, doneOf(ctx), e)
+		if len(e.lanes) > 1 {
+			in.waiters.waitFor(&e.mu, doneOf(ctx), e.lanes[0], true)
+		} else {
+			in.waiters.waitOrRead(&e.mu, doneOf(ctx), e.lanes[0])
+		}
 	}
 }
 

@@ -50,8 +50,7 @@ type challenge struct {
 func (c *candidate) room() int { return maxGrowth*c.in - c.out }
 
 // setRemote makes another address that of the peer. Session.mu is held; the address is
-// read with that or Endpoint.mu held, or by the reader of the socket, which alone calls
-// setRemote.
+// read with that or Endpoint.mu held.
 func (s *Session) setRemote(to udpio.Addr) {
 	e := s.ep
 	e.mu.Lock()

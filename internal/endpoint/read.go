@@ -23,9 +23,10 @@ const (
 	resetsPerSecond = 1000
 )
 
-// A reader works through what the socket gives. Who holds the role owns it.
+// A reader works through what a socket gives. Who holds the role owns it.
 type reader struct {
 	e       *Endpoint
+	l       *lane
 	now     time.Time
 	cur     *Session   // locked: consecutive packets of one session take the lock once
 	touched []*Session // of this batch, to be flushed
@@ -33,32 +34,6 @@ type reader struct {
 
 	behind  bool      // the socket had all that was asked of it, and may have more
 	retries rateLimit // while that is so
-
-	resetWindow time.Time // second in which answers are counted
-	resetCount  int
-}
-
-// read serves the socket until it is closed, as long as no call does. Nothing that
-// comes from outside ends it. Trap S11, U1.
-func (e *Endpoint) read() {
-	defer close(e.done)
-	rest := false
-	for {
-		e.role.takeBackground(rest)
-		e.role.begin(nil)
-		n, err := e.sock.Read(e.packets)
-		e.role.end(e.sock)
-		if err != nil && err != udpio.ErrInterrupted {
-			e.role.fail()
-			e.readFailed(err)
-			return
-		}
-		before := e.role.blocked.Load()
-		e.take(n)
-		// If a call has what it was waiting for, it will come again and read itself.
-		rest = before > 0 && e.role.blocked.Load() == 0 && e.role.possible
-		e.role.releaseBackground()
-	}
 }
 
 // readFailed ends everything: nothing will come any more.
@@ -88,14 +63,14 @@ func (e *Endpoint) readFailed(err error) {
 // packet takes what one read gave: a datagram or several.
 func (r *reader) packet(p *udpio.Packet) {
 	b := p.Data
-	r.e.stats.bytesIn.Add(uint64(len(b)))
+	r.l.bytesIn.Add(uint64(len(b)))
 	size := p.SegSize
 	if size <= 0 || size >= len(b) {
-		r.e.stats.datagramsIn.Add(1)
+		r.l.datagramsIn.Add(1)
 		r.datagram(b, p)
 		return
 	}
-	r.e.stats.datagramsIn.Add(uint64((len(b) + size - 1) / size))
+	r.l.datagramsIn.Add(uint64((len(b) + size - 1) / size))
 	for len(b) > 0 {
 		n := min(size, len(b))
 		r.datagram(b[:n:n], p)
@@ -145,6 +120,7 @@ func (r *reader) datagram(b []byte, p *udpio.Packet) {
 // for it, or answered.
 func (r *reader) session(id reliable.ConnID, b []byte, p *udpio.Packet) *Session {
 	e := r.e
+	r.l.steered(id)
 	e.mu.Lock()
 	s := e.sessions[id]
 	begins := s == nil && e.clients.byID[id] != nil
@@ -173,6 +149,7 @@ func (r *reader) association(id reliable.ConnID, b []byte, p *udpio.Packet) {
 		}
 		s.mu.Lock()
 		r.cur = s
+		s.lane = r.l
 	}
 	switch {
 	case s.unfinished: // the keys come with Finished
@@ -244,10 +221,10 @@ func (r *reader) unknown(id reliable.ConnID, b []byte, p *udpio.Packet) {
 	if len(b) <= least || !sealed && r.e.dialsOnly() {
 		return
 	}
-	if r.now.Sub(r.resetWindow) >= time.Second {
-		r.resetWindow, r.resetCount = r.now, 0
-	}
-	if r.resetCount++; r.resetCount > resetsPerSecond {
+	r.e.mu.Lock()
+	ok := r.e.resets.take(r.now)
+	r.e.mu.Unlock()
+	if !ok {
 		return
 	}
 	if sealed {

@@ -229,36 +229,36 @@ func (o *readRole) fail() {
 }
 
 // serve reads the socket for the waiter w, with the role held, until w is woken.
-func (e *Endpoint) serve(w *waiter) {
+func (l *lane) serve(w *waiter) {
 	reads, busy := 0, false
-	for e.role.begin(w) {
-		n, err := e.sock.Read(e.packets)
-		e.role.end(e.sock)
+	for l.role.begin(w) {
+		n, err := l.sock.Read(l.packets)
+		l.role.end(l.sock)
 		if err == udpio.ErrInterrupted {
 			continue
 		}
 		if err != nil {
-			e.role.fail() // the background goroutine finds the same, and ends everything
+			l.role.fail() // the background goroutine finds the same, and ends everything
 			break
 		}
 		reads++
-		busy = busy || n > 1 || e.packets[0].SegSize > 0 || reads > smallTurn
-		e.take(n)
+		busy = busy || n > 1 || l.packets[0].SegSize > 0 || reads > smallTurn
+		l.take(n)
 	}
 	if busy {
-		e.role.rush()
+		l.role.rush()
 	}
-	e.role.release()
+	l.role.release()
 }
 
 // take works through what the socket has given.
-func (e *Endpoint) take(n int) {
-	r := &e.reader
+func (l *lane) take(n int) {
+	r := &l.reader
 	r.now = time.Now()
-	r.behind = n == len(e.packets)
-	for i := range e.packets[:n] {
-		r.packet(&e.packets[i])
-		e.packets[i].Data = nil // a socket that rests must not keep a buffer from the collector
+	r.behind = n == len(l.packets)
+	for i := range l.packets[:n] {
+		r.packet(&l.packets[i])
+		l.packets[i].Data = nil // a socket that rests must not keep a buffer from the collector
 	}
 	r.finish()
 }

@@ -32,6 +32,7 @@ type Session struct {
 	shared bool // its messages are those of Endpoint.SendMessage and ReceiveMessage
 
 	mu      sync.Mutex
+	lane    *lane           // where its packets come
 	cand    *candidate      // for remote; nil is none
 	local   udpio.Local     // where the peer reaches us; zero: for the routes to say
 	reached netip.Addr      // where WELCOME came; of a client
@@ -108,7 +109,7 @@ type counters struct {
 }
 
 func newSession(e *Endpoint, remote udpio.Addr, local udpio.Local) *Session {
-	s := &Session{ep: e, remote: remote, local: local}
+	s := &Session{ep: e, lane: e.lanes[0], remote: remote, local: local}
 	s.rdl.init(e.epoch, s.wakeReaders)
 	s.wdl.init(e.epoch, s.wakeWriters)
 	return s

@@ -4,7 +4,8 @@ import "github.com/vstp-go/vstp/internal/udpio"
 
 // Stats is a snapshot of an Endpoint's counters.
 type Stats struct {
-	Socket udpio.Stats
+	Socket  udpio.Stats // the sums of all sockets
+	Sockets int
 
 	Associations int // that exist
 	Handshakes   int // that are half-open
@@ -25,4 +26,5 @@ type Stats struct {
 	Lost       uint64 // messages that nobody waits for and that could not be sent, or were to be repaired: the peer has gone
 
 	PathChanges uint64 // addresses that have changed: of clients, and of this end towards a server
+	Strays      uint64 // times that packets came on another socket than the kernel was told to choose
 }

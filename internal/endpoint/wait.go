@@ -21,9 +21,10 @@ type waiter struct {
 	next   *waiter
 	queued bool
 
-	needs *Endpoint // whose socket somebody else has to read for it
-	reads *Endpoint // whose socket it reads itself
-	woken bool      // and is to stop doing so; readRole.mu guards it
+	needs *lane // whose socket somebody else has to read for it
+	reads *lane // whose socket it reads itself
+	all   bool  // needs is all lanes of the endpoint
+	woken bool  // and is to stop doing so; readRole.mu guards it
 }
 
 // wake ends the waits of all.
@@ -32,8 +33,8 @@ func (q *waitq) wake() {
 		next := w.next
 		w.next, w.queued = nil, false
 		w.unblock()
-		if e := w.reads; e != nil {
-			e.role.wake(e.sock, w)
+		if l := w.reads; l != nil {
+			l.role.wake(l.sock, w)
 		} else {
 			w.ch <- struct{}{}
 		}
@@ -45,16 +46,17 @@ func (q *waitq) wake() {
 // unblock notes that w has no need of a reader any more.
 func (w *waiter) unblock() {
 	if w.needs != nil {
-		w.needs.role.blocked.Add(-1)
+		w.needs.unneed(w.all)
 		w.needs = nil
 	}
 }
 
 // wait returns, with mu held as before, when q was woken or done is closed.
-func (q *waitq) wait(mu *sync.Mutex, done <-chan struct{}) { q.waitFor(mu, done, nil) }
+func (q *waitq) wait(mu *sync.Mutex, done <-chan struct{}) { q.waitFor(mu, done, nil, false) }
 
-// waitFor is wait; if e is not nil, somebody has to read its socket meanwhile.
-func (q *waitq) waitFor(mu *sync.Mutex, done <-chan struct{}, e *Endpoint) {
+// waitFor is wait; if l is not nil, somebody has to read its socket meanwhile, or those of
+// all lanes.
+func (q *waitq) waitFor(mu *sync.Mutex, done <-chan struct{}, l *lane, all bool) {
 	w := q.free
 	q.free = nil
 	if w == nil {
@@ -62,9 +64,8 @@ func (q *waitq) waitFor(mu *sync.Mutex, done <-chan struct{}, e *Endpoint) {
 	}
 	w.next, w.queued = q.head, true
 	q.head = w
-	if w.needs = e; e != nil {
-		e.role.blocked.Add(1)
-		e.role.needed()
+	if w.needs, w.all = l, all; l != nil {
+		l.need(all)
 	}
 	mu.Unlock()
 	if done == nil {
@@ -88,11 +89,11 @@ func (q *waitq) waitFor(mu *sync.Mutex, done <-chan struct{}, e *Endpoint) {
 	q.free = w
 }
 
-// waitOrRead is wait for calls that wait for what comes from the peer of e: if nobody
-// needs the socket otherwise, it reads the socket itself.
-func (q *waitq) waitOrRead(mu *sync.Mutex, done <-chan struct{}, e *Endpoint) {
-	if done != nil || !e.role.take() {
-		q.waitFor(mu, done, e)
+// waitOrRead is wait for calls that wait for what comes on l: if nobody needs the socket
+// otherwise, it reads the socket itself.
+func (q *waitq) waitOrRead(mu *sync.Mutex, done <-chan struct{}, l *lane) {
+	if done != nil || !l.role.take() {
+		q.waitFor(mu, done, l, false)
 		return
 	}
 	w := q.free
@@ -101,10 +102,10 @@ func (q *waitq) waitOrRead(mu *sync.Mutex, done <-chan struct{}, e *Endpoint) {
 		w = &waiter{ch: make(chan struct{}, 1)}
 	}
 	w.next, w.queued = q.head, true
-	w.reads, w.woken = e, false
+	w.reads, w.woken = l, false
 	q.head = w
 	mu.Unlock()
-	e.serve(w)
+	l.serve(w)
 	mu.Lock()
 	if w.queued {
 		q.remove(w)

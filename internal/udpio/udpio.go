@@ -138,6 +138,21 @@ type Stats struct {
 	SourceFallback uint64 // times that Local could not be used as source
 }
 
+// Add adds the counters of another Conn. Sizes and switches stay.
+func (s *Stats) Add(o Stats) {
+	s.ReadErrors += o.ReadErrors
+	s.Refused += o.Refused
+	s.Truncated += o.Truncated
+	s.BadAddrs += o.BadAddrs
+	s.WriteErrors += o.WriteErrors
+	s.Again += o.Again
+	s.TooLarge += o.TooLarge
+	s.Permission += o.Permission
+	s.GSOFallback += o.GSOFallback
+	s.MMsgFallback += o.MMsgFallback
+	s.SourceFallback += o.SourceFallback
+}
+
 // A Conn is a net.PacketConn read and written in batches.
 type Conn struct {
 	pc  net.PacketConn
