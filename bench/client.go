@@ -57,6 +57,8 @@ const bulkBuffer = 64 << 10
 // clientBulk reads what the server writes, to the end. Its window opens when
 // the stream has been read for the time of the warm-up.
 func clientBulk(s *spec, c *contender, e *env) (values, error) {
+	var memory footprint
+	memory.start()
 	st, err := c.dial(e, s.Addrs[0])
 	if err != nil {
 		return nil, err
@@ -91,6 +93,7 @@ func clientBulk(s *spec, c *contender, e *env) (values, error) {
 				phase = 2
 				u = m.stop()
 				prof.stop()
+				memory.stop()
 			}
 		}
 		if errors.Is(err, io.EOF) {
@@ -106,13 +109,13 @@ func clientBulk(s *spec, c *contender, e *env) (values, error) {
 	if err := st.Close(); err != nil && !isClosed(err) {
 		return nil, fmt.Errorf("close: %w", err)
 	}
-	return values{
-		"total":   float64(total),
-		"mbps":    float64(window) / 1e6 / u.wall.Seconds(),
-		"cpu":     u.cpu.Seconds() / (float64(window) / 1e9),
-		"mallocs": float64(u.mallocs) / float64(reads),
-		"read":    float64(window) / float64(reads),
-	}, nil
+	v := memory.values()
+	v["total"] = float64(total)
+	v["mbps"] = float64(window) / 1e6 / u.wall.Seconds()
+	v["cpu"] = u.cpu.Seconds() / (float64(window) / 1e9)
+	v["mallocs"] = float64(u.mallocs) / float64(reads)
+	v["read"] = float64(window) / float64(reads)
+	return v, nil
 }
 
 // fillPattern writes bytes that are neither all equal nor compressible at a glance.

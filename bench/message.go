@@ -5,9 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime/metrics"
+	"maps"
 	"slices"
-	"sync"
 	"time"
 )
 
@@ -86,75 +85,16 @@ func (srv *server) serveMessages(s stream) {
 	}
 }
 
-// A memoryPeak is what a receiver needs at most beyond what it had before the first
-// connection: live heap as the garbage collector has found it, and resident memory, with
-// all garbage, of which a receiver of []byte has some as soon as it has received two.
-type memoryPeak struct {
-	base memory
-	stop chan struct{}
-	wg   sync.WaitGroup
-
-	mu         sync.Mutex
-	messages   int
-	live       uint64
-	first, all uint64 // resident, until the first message was whole; and until the end
-}
-
-// peakEvery is how often one looks for the result of another garbage collection.
-const peakEvery = 2 * time.Millisecond
-
-func (k *memoryPeak) start() {
-	k.base = readMemory()
-	resetResidentPeak()
-	k.stop = make(chan struct{})
-	k.wg.Go(func() {
-		tick := time.NewTicker(peakEvery)
-		defer tick.Stop()
-		sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-		for {
-			select {
-			case <-k.stop:
-				return
-			case <-tick.C:
-			}
-			metrics.Read(sample)
-			k.mu.Lock()
-			k.live = max(k.live, sample[0].Value.Uint64())
-			k.mu.Unlock()
-		}
-	})
-}
-
-// received notes that a message is whole, and that it is still held.
-func (k *memoryPeak) received() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.messages++; k.messages == 1 {
-		k.first = residentPeak()
-	}
-}
-
-// values ends it. The figures are shares of a message of that size.
-func (k *memoryPeak) values(size int) values {
-	k.all = residentPeak()
-	close(k.stop)
-	k.wg.Wait()
-	share := func(now, base uint64) float64 { return (float64(now) - float64(base)) / float64(size) }
-	v := values{"live": share(k.live, k.base.heapAlloc)}
-	if k.all > 0 {
-		v["rss.first"], v["rss"] = share(k.first, k.base.rss), share(k.all, k.base.rss)
-	}
-	return v
-}
-
 func clientMessages(s *spec, c *contender, e *env) (values, error) {
+	p := make([]byte, s.Size)
+	fillPattern(p)
+	var peak memoryPeak
+	peak.start()
 	st, err := c.dial(e, s.Addrs[0])
 	if err != nil {
 		return nil, err
 	}
 	port := c.port(st)
-	p := make([]byte, s.Size)
-	fillPattern(p)
 	if err := port.Send(p[:min(len(p), messageWarmup)]); err != nil {
 		return nil, err
 	}
@@ -177,11 +117,13 @@ func clientMessages(s *spec, c *contender, e *env) (values, error) {
 	}
 	n := float64(len(times))
 	bytes := n * float64(s.Size)
-	return values{
+	v := peak.values(s.Size)
+	maps.Copy(v, values{
 		"ms":       median(slices.Clone(times)) * 1e3,
 		"messages": n,
 		"total":    bytes + float64(min(len(p), messageWarmup)),
 		"mbps":     bytes / 1e6 / u.wall.Seconds(),
 		"cpu":      u.cpu.Seconds() / (bytes / 1e9),
-	}, nil
+	})
+	return v, nil
 }

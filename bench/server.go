@@ -7,7 +7,6 @@ import (
 	"math"
 	"net"
 	"runtime"
-	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -23,6 +22,7 @@ type server struct {
 	profile   profile
 	start     memory // before the first connection
 	peak      memoryPeak
+	footprint footprint
 	all       usage   // of a bulk test: its window
 	window    float64 // bytes written in the window
 	writes    float64
@@ -42,8 +42,11 @@ func newServer(s *spec) *server {
 	if s.Test == "idle" {
 		srv.start = readMemory()
 	}
-	if s.Test == "message" {
+	switch s.Test {
+	case "message":
 		srv.peak.start()
+	case "bulk":
+		srv.footprint.start()
 	}
 	return srv
 }
@@ -132,6 +135,7 @@ func (srv *server) serveBulk(s stream) error {
 		srv.writes, err = write(srv.spec.Duration)
 		srv.all = m.stop()
 		srv.profile.stop()
+		srv.footprint.stop()
 		srv.window = srv.writes * float64(len(buf))
 		total += srv.writes
 	}
@@ -224,11 +228,11 @@ func (srv *server) finish() (values, error) {
 	case "allocs":
 		return values{"mallocs": float64(srv.all.mallocs) / float64(srv.spec.Count)}, nil
 	case "bulk":
-		return values{
-			"total":   srv.total,
-			"cpu":     srv.all.cpu.Seconds() / (srv.window / 1e9),
-			"mallocs": float64(srv.all.mallocs) / srv.writes,
-		}, nil
+		v := srv.footprint.values()
+		v["total"] = srv.total
+		v["cpu"] = srv.all.cpu.Seconds() / (srv.window / 1e9)
+		v["mallocs"] = float64(srv.all.mallocs) / srv.writes
+		return v, nil
 	}
 	u := srv.meter.stop()
 	if srv.spec.Test == "message" {
@@ -281,38 +285,5 @@ func waitTimeout(wg *sync.WaitGroup, d time.Duration) error {
 		return nil
 	case <-time.After(d):
 		return errors.New("a handler of the server did not end with its connection")
-	}
-}
-
-// A memory is what this process holds after a garbage collection.
-type memory struct {
-	heapInuse, heapAlloc, stackInuse uint64
-	rss                              uint64
-	goroutines                       int
-}
-
-func readMemory() memory {
-	// Twice, as sync.Pool lets go of its content in two steps.
-	runtime.GC()
-	runtime.GC()
-	debug.FreeOSMemory()
-	var ms runtime.MemStats
-	runtime.ReadMemStats(&ms)
-	return memory{
-		heapInuse: ms.HeapInuse, heapAlloc: ms.HeapAlloc, stackInuse: ms.StackInuse,
-		rss:        residentBytes(),
-		goroutines: runtime.NumGoroutine(),
-	}
-}
-
-// perConn returns the growth since start for each of n connections, in KiB.
-func (m memory) perConn(start memory, n int) values {
-	kib := func(a, b uint64) float64 { return (float64(a) - float64(b)) / 1024 / float64(n) }
-	return values{
-		"heap":       kib(m.heapInuse, start.heapInuse),
-		"live":       kib(m.heapAlloc, start.heapAlloc),
-		"stack":      kib(m.stackInuse, start.stackInuse),
-		"rss":        kib(m.rss, start.rss),
-		"goroutines": float64(m.goroutines-start.goroutines) / float64(n),
 	}
 }
