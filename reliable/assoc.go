@@ -1,8 +1,6 @@
 package reliable
 
 import (
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/vstp-go/vstp/framing"
@@ -105,11 +103,12 @@ type Assoc struct {
 	unheard        int                   // see Unheard
 	refused        spanSet[packetNumber] // see refuse
 
-	ready sendQueue
-	pool  blockPool
+	rested bool // see rest
+	ready  sendQueue
+	pool   *blockPool // nil: nothing is kept; see blocks
 
 	// Streams and their common credit.
-	streams        map[StreamID]*stream
+	streams        streamSet
 	opened         uint64 // by this side
 	peerOpened     uint64
 	peerMaxStreams uint64 // what the peer allows
@@ -176,8 +175,7 @@ type Assoc struct {
 
 	events    []Event
 	eventHead int
-	scratch   chunk
-	stats     Stats
+	stats     Counters
 }
 
 // New returns an association whose handshake is over.
@@ -186,11 +184,6 @@ func New(now time.Time, c *Config) *Assoc {
 		c:              *c,
 		epoch:          now.Add(-time.Second),
 		random:         c.Seed,
-		streams:        make(map[StreamID]*stream),
-		sequences:      make(map[uint64]uint64),
-		partials:       make(map[uint64]*partial),
-		halfSent:       make(map[uint64]*Outgoing),
-		lines:          make(map[uint64][]*Outgoing),
 		dataCredit:     c.Peer.MaxData,
 		granted:        c.Local.MaxData,
 		window:         c.Local.MaxData,
@@ -199,6 +192,7 @@ func New(now time.Time, c *Config) *Assoc {
 		peerMaxStreams: uint64(max(0, c.Peer.MaxStreams)),
 		maxPeerStreams: uint64(min(max(0, c.Local.MaxStreams), maxStreams)),
 		skipped:        -1,
+		rested:         true,
 	}
 	if a.c.ReceiveWindow == 0 {
 		a.c.ReceiveWindow = 16 << 20
@@ -428,6 +422,7 @@ func (a *Assoc) packetIn(t instant, pn packetNumber, chunks []byte, early bool, 
 	if a.moves != nil && a.life == stateOpen {
 		a.follow(t)
 	}
+	a.restOn()
 	return got
 }
 
@@ -452,9 +447,9 @@ func (a *Assoc) chunksReceived(t instant, b []byte, early bool) (eliciting, urge
 	if len(b) == 0 {
 		return false, false, protocolError("empty packet")
 	}
-	c := &a.scratch
+	var c chunk
 	for len(b) > 0 {
-		n, err := parseChunk(b, c)
+		n, err := parseChunk(b, &c)
 		if err != nil {
 			return false, false, protocolError("malformed chunk")
 		}
@@ -462,7 +457,7 @@ func (a *Assoc) chunksReceived(t instant, b []byte, early bool) (eliciting, urge
 		if early && !c.typ.inEarly() {
 			return false, false, protocolError("a chunk that must not be in a 0-RTT packet")
 		}
-		if err := a.chunkReceived(t, c); err != nil {
+		if err := a.chunkReceived(t, &c); err != nil {
 			return false, false, err
 		}
 		switch c.typ {
@@ -470,13 +465,12 @@ func (a *Assoc) chunksReceived(t instant, b []byte, early bool) (eliciting, urge
 		case chunkPing:
 			eliciting, urgent = true, true
 		default:
-			eliciting = true
+			eliciting, a.rested = true, false
 		}
 		if a.life != stateOpen {
 			break
 		}
 	}
-	c.data = nil
 	return eliciting, urgent, nil
 }
 
@@ -545,8 +539,8 @@ func (a *Assoc) chunkReceived(t instant, c *chunk) error {
 func (a *Assoc) creditsRaised() {
 	if a.dataRaised {
 		a.dataRaised = false
-		for _, id := range slices.Sorted(maps.Keys(a.streams)) {
-			a.enqueueStream(a.streams[id])
+		for _, s := range a.streams {
+			a.enqueueStream(s)
 		}
 	}
 	if a.messagesRaised {

@@ -88,6 +88,10 @@ func (a *Assoc) appendPacket(t instant, b []byte) []byte {
 	if a.stats.BytesRetransmitted != repeated {
 		a.stats.PacketsRetransmitted++
 	}
+	if p.nitems > 1 || p.nitems == 1 && p.items[0].kind != itemAck {
+		a.rested = false
+	}
+	a.restOn()
 	return b
 }
 
@@ -343,6 +347,7 @@ func (a *Assoc) appendProbe(t instant, b []byte, size int) []byte {
 	a.mtu.probing = size
 	p.size, p.sent = int32(len(b)-start), t
 	p.add(sentItem{kind: itemProbe, end: int64(size)})
+	a.rested = false
 	a.loss.sent.link(p)
 	a.stats.PacketsSent++
 	a.stats.BytesSent += uint64(size)
@@ -365,6 +370,7 @@ func (a *Assoc) appendPathPacket(t instant, b []byte, typ chunkType, data [][8]b
 		return b
 	}
 	a.packetSent(t, p, len(b)-start)
+	a.restOn()
 	return b
 }
 
@@ -455,7 +461,7 @@ const restAfter = time.Second
 
 // restAt returns when rest has something to do, or 0.
 func (a *Assoc) restAt() instant {
-	if a.eliciting > 0 || !a.ready.empty() || a.moves.restTimeout() != 0 || a.pool.free == nil && a.loss.sent.ring == nil && a.loss.late == nil && (a.moves == nil || a.moves.moved == nil) {
+	if a.rested || a.eliciting > 0 || !a.ready.empty() || a.moves.restTimeout() != 0 {
 		return 0
 	}
 	return a.lastReceived.add(restAfter)
@@ -463,20 +469,33 @@ func (a *Assoc) restAt() instant {
 
 // rest gives memory back that only a busy association needs.
 func (a *Assoc) rest() {
-	a.loss.sent.release()
-	a.pool = blockPool{}
+	a.rested = true
+	a.loss.release()
+	a.pool = nil
 	for _, s := range a.streams {
-		s.in.busy = false
+		s.rest()
 	}
-	a.loss.late, a.loss.lateNext = nil, 0
 	if a.moves != nil {
 		a.moves.forget()
 	}
-	a.loss.acked, a.loss.lost, a.loss.ranges = nil, nil, nil
-	if c := a.control; c != nil && !c.unacked() {
-		c.out.blocks = nil
+	if c := a.control; c != nil {
+		c.rest()
 	}
 	if len(a.events) == a.eventHead {
 		a.events, a.eventHead = nil, 0
+	}
+	if a.inboxHead == len(a.inbox) {
+		a.inbox, a.inboxHead = nil, 0
+	}
+	a.ready.rest()
+	a.blocked.rest()
+	a.attention = dropEmpty(a.attention)
+	a.cancels = dropEmpty(a.cancels)
+	a.timers = dropEmpty(a.timers)
+	a.pathResponses = dropEmpty(a.pathResponses)
+	a.challenges = dropEmpty(a.challenges)
+	a.refused = dropEmpty(a.refused)
+	if p, ok := a.c.Protection.(interface{ Rest() }); ok {
+		p.Rest()
 	}
 }

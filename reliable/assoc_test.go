@@ -262,7 +262,7 @@ func TestBackPressure(t *testing.T) {
 		t.Errorf("%d bytes", written)
 	}
 	held := 0
-	for _, b := range s.ends[1].streams[0].in.blocks {
+	for _, b := range s.ends[1].streams.get(0).in.blocks {
 		held += len(b)
 	}
 	if held > 1<<20+2*blockLen {

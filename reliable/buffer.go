@@ -22,6 +22,14 @@ type blockPool struct {
 	over  bool // nothing is to be kept any more
 }
 
+// blocks returns what keeps blocks.
+func (a *Assoc) blocks() *blockPool {
+	if a.pool == nil {
+		a.pool = new(blockPool)
+	}
+	return a.pool
+}
+
 // sized returns a block of n bytes, which is one of both sizes.
 func (p *blockPool) sized(n int) []byte {
 	if n == blockLen {

@@ -38,9 +38,9 @@ func (a *Assoc) Shutdown(now time.Time) {
 	for a.inboxHead < len(a.inbox) {
 		a.ReceiveMessage(now)
 	}
-	for _, id := range slices.Sorted(maps.Keys(a.streams)) {
-		a.CloseWrite(id)
-		a.StopReading(now, id)
+	for _, s := range slices.Clone(a.streams) {
+		a.CloseWrite(s.id)
+		a.StopReading(now, s.id)
 	}
 	a.checkShutdown(t)
 }
@@ -151,8 +151,7 @@ func (a *Assoc) ended(err error) {
 	for _, id := range slices.Sorted(maps.Keys(a.halfSent)) {
 		a.settleMessage(a.halfSent[id], err)
 	}
-	for _, id := range slices.Sorted(maps.Keys(a.streams)) {
-		st := a.streams[id]
+	for _, st := range a.streams {
 		if st.writeErr == nil {
 			st.writeErr = err
 		}
@@ -165,7 +164,7 @@ func (a *Assoc) ended(err error) {
 	}
 	a.streamRoom()
 	a.ready, a.timers, a.cancels = sendQueue{}, nil, nil
-	a.pool = blockPool{over: true}
+	a.pool = &blockPool{over: true}
 	a.openMessages = 0
 	next := a.loss.sent.next
 	a.loss = lossState{}
@@ -210,13 +209,13 @@ const maxLateChallenges = 16
 // counts only if it is known to be the peer's. PROTOCOL §7.10.
 func (a *Assoc) receiveClosed(t instant, chunks []byte, known bool) {
 	hasClose := false
-	c := &a.scratch
+	var c chunk
 	to := a.responses()
 	if a.moves != nil && known {
 		a.moves.closeOn = a.via // where the peer is
 	}
 	for len(chunks) > 0 {
-		n, err := parseChunk(chunks, c)
+		n, err := parseChunk(chunks, &c)
 		if err != nil {
 			break
 		}

@@ -45,7 +45,8 @@ func (a *Assoc) WriteControl(p []byte) bool {
 	if c == nil || a.err != nil || c.out.len()+len(p) > maxControl {
 		return false
 	}
-	c.out.write(&a.pool, p)
+	a.rested = false
+	c.out.write(a.blocks(), p)
 	return true
 }
 
@@ -134,7 +135,7 @@ func (a *Assoc) controlAcked(it *sentItem) {
 		c.lost.remove(start, it.end)
 		c.acked.add(start, it.end)
 		if c.acked[0].start == c.out.base {
-			c.out.release(&a.pool, c.acked[0].end)
+			c.out.release(a.blocks(), c.acked[0].end)
 			c.acked.popFront(c.out.base)
 		}
 	}

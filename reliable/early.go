@@ -67,8 +67,8 @@ func (a *Assoc) startOver(t instant, limits Limits) {
 	a.ready, a.blocked, a.blockedMessages, a.openShort = sendQueue{}, sendQueue{}, 0, false
 	a.dataSent, a.dataCredit, a.blockedAt, a.dataBlockedDue = 0, limits.MaxData, 0, false
 	a.peerMaxStreams = uint64(max(0, limits.MaxStreams))
-	for _, id := range slices.Sorted(maps.Keys(a.streams)) {
-		a.restartStream(a.streams[id])
+	for _, s := range a.streams {
+		a.restartStream(s)
 	}
 	a.attention = slices.DeleteFunc(a.attention, func(s *stream) bool {
 		s.attn = a.allowed(s)
@@ -121,7 +121,7 @@ func (a *Assoc) restartMessage(t instant, m *Outgoing) {
 	m.queued, m.waiting, m.started = false, false, false
 	m.next, m.lost, m.attempts, m.progress = 0, nil, 0, t
 	if m.Ordered {
-		a.lines[m.Channel] = append(a.lines[m.Channel], m)
+		a.line(m)
 	}
 	if int64(len(m.Payload)) > a.c.Peer.MaxMessage {
 		a.settleMessage(m, ErrMessageTooLarge)

@@ -28,7 +28,7 @@ func TestEarlyKeys(t *testing.T) {
 			v.WriteControl([]byte("WELCOME"))
 			v.Write(s.now, 0, []byte("early answer"))
 			s.wait(15 * time.Millisecond)
-			if got := v.streams[0].in.highest > 0; got != accepted && seed == 0 {
+			if got := v.streams.get(0).in.highest > 0; got != accepted && seed == 0 {
 				t.Errorf("accepted %v, has something %v", accepted, got)
 			}
 			cp.SetRead(testKeys(t, 's'))

@@ -65,7 +65,7 @@ func TestEarlyBytes(t *testing.T) {
 	}
 	v.Receive(s.now, b)
 	c.Receive(s.now, v.AppendDatagram(s.now, nil))
-	if c.loss.inflight != 0 || c.streams[0].out.len() != 0 || c.control.unacked() || c.Err() != nil || v.Err() != nil {
+	if c.loss.inflight != 0 || c.streams.get(0).out.len() != 0 || c.control.unacked() || c.Err() != nil || v.Err() != nil {
 		t.Error(c.loss.inflight, c.Err(), v.Err())
 	}
 	c.Established(s.now, ConnID{5}, Limits{}, 0, false) // once only
@@ -315,7 +315,7 @@ func TestEarlyTooLarge(t *testing.T) {
 	atRest(t, c)
 	v.maxPeerStreams, v.maxStreamsDue = 5, true
 	s.wait(time.Second)
-	if v.peerOpened != 2 || v.streams[id] == nil || v.streams[id].readErr != ErrStreamReset || c.Err() != nil || v.Err() != nil {
+	if v.peerOpened != 2 || v.streams.get(id) == nil || v.streams.get(id).readErr != ErrStreamReset || c.Err() != nil || v.Err() != nil {
 		t.Error(v.peerOpened, c.Err(), v.Err())
 	}
 }
@@ -353,7 +353,7 @@ func TestEarlyIsPatient(t *testing.T) {
 	s.links[0].down = false
 	established(s, true)
 	begin := s.now
-	s.run(time.Second, func() bool { return v.streams[0].in.highest == 2 })
+	s.run(time.Second, func() bool { return v.streams.get(0).in.highest == 2 })
 	if d := s.now.Sub(begin); d > 200*time.Millisecond {
 		t.Errorf("repeated after %v", d)
 	}

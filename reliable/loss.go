@@ -31,12 +31,32 @@ type lossState struct {
 	threshold  packetNumber // of packets
 	eighths    int          // of the RTT, for the time threshold
 	reorderedA instant      // when reordering was seen last
-	late       []sentPacket // lost ones, up to lateMemory, in a ring
-	lateNext   int
+
+	*lossWork // nil at rest
+}
+
+// lossWork is what only a sender needs of which something is on its way.
+type lossWork struct {
+	late     []sentPacket // lost ones, up to lateMemory, in a ring
+	lateNext int
 
 	acked, lost []ackedPacket // reused from ACK to ACK
 	sample      ackSample     // too
 	ranges      []pnRange
+}
+
+// work makes sure that there is a lossWork.
+func (l *lossState) work() {
+	if l.lossWork == nil {
+		l.lossWork = new(lossWork)
+	}
+}
+
+// forgetLate forgets the lost packets.
+func (l *lossState) forgetLate() {
+	if l.lossWork != nil {
+		l.late, l.lateNext = nil, 0
+	}
 }
 
 func (l *lossState) init() {
@@ -58,6 +78,7 @@ func (a *Assoc) ackReceived(t instant, c *chunk) error {
 	if packetNumber(c.largest) >= l.sent.next {
 		return protocolError("ACK for a packet that was never sent") // R4
 	}
+	l.work()
 	l.ranges = c.ackRanges(l.ranges[:0])
 	delay := min(time.Duration(min(c.value, uint64(maxAckDelay/time.Microsecond)))*time.Microsecond, a.c.Peer.AckDelay)
 	s := l.begin(t)
@@ -134,6 +155,7 @@ func (a *Assoc) paceAnew() {
 
 // begin returns an empty sample.
 func (l *lossState) begin(t instant) *ackSample {
+	l.work()
 	l.acked, l.lost = l.acked[:0], l.lost[:0]
 	l.sample = ackSample{now: t, prior: l.inflight}
 	return &l.sample

@@ -107,7 +107,7 @@ func (a *Assoc) fragmentReceived(c *chunk) error {
 			return err
 		}
 		m = &partial{total: int64(c.total)}
-		a.partials[c.id] = m
+		put(&a.partials, c.id, m)
 	}
 	if m.total != int64(c.total) {
 		return protocolError("length of a message has changed")
@@ -236,10 +236,7 @@ func (a *Assoc) inLine(id, seq uint64, in Incoming) error {
 	ch := a.channels[id]
 	if ch == nil {
 		ch = &channel{}
-		if a.channels == nil {
-			a.channels = make(map[uint64]*channel)
-		}
-		a.channels[id] = ch
+		put(&a.channels, id, ch)
 	}
 	if _, twice := ch.waiting[seq]; twice || seq < ch.next || ch.cancelled.contains(seq) {
 		return protocolError("two messages in one place")

@@ -148,7 +148,7 @@ func (a *Assoc) SendMessage(now time.Time, m *Outgoing) error {
 		a.schedule(m, t.add(a.patience))
 	}
 	if m.Ordered {
-		a.lines[m.Channel] = append(a.lines[m.Channel], m)
+		a.line(m)
 	}
 	a.enqueueMessage(m)
 	return nil
@@ -164,6 +164,7 @@ func (a *Assoc) enqueueMessage(m *Outgoing) {
 	if !m.queued && !m.done {
 		m.queued = true
 		a.ready.push(m.Priority, sender{msg: m})
+		a.rested = false
 	}
 }
 
@@ -206,15 +207,28 @@ func (a *Assoc) begin(t instant, m *Outgoing) bool {
 	m.id = a.nextMessage
 	a.nextMessage++
 	if m.Ordered {
-		a.sequences[m.Channel]++
+		put(&a.sequences, m.Channel, m.sequence+1)
 	}
 	m.started = true
-	a.halfSent[m.id] = m
+	put(&a.halfSent, m.id, m)
 	m.progress = t
 	if m.Ack {
 		a.schedule(m, a.attemptEnds(m))
 	}
 	return true
+}
+
+// line puts m behind those of its channel that have not begun.
+func (a *Assoc) line(m *Outgoing) {
+	put(&a.lines, m.Channel, append(a.lines[m.Channel], m))
+}
+
+// put is for maps that most associations never need.
+func put[K comparable, V any](m *map[K]V, k K, v V) {
+	if *m == nil {
+		*m = make(map[K]V)
+	}
+	(*m)[k] = v
 }
 
 // leaveLine takes m out of those of its channel that have not begun.

@@ -433,10 +433,10 @@ func (m *model) run() {
 			m.fatalf("end %d has something of the control stream left: %+v", end, c)
 		}
 		if a.loss.inflight != 0 || a.eliciting != 0 || a.openMessages != 0 || a.unrepaired != 0 || len(a.timers) != 0 || len(a.halfSent) != 0 ||
-			len(a.partials) != 0 || a.streams[0].out.len() != 0 || len(a.streams[0].in.blocks) != 0 || a.unread != 0 || a.unreadBytes != 0 {
+			len(a.partials) != 0 || a.streams.get(0).out.len() != 0 || len(a.streams.get(0).in.blocks) != 0 || a.unread != 0 || a.unreadBytes != 0 {
 			m.fatalf("end %d has something left: inflight %d, eliciting %d, open %d, unrepaired %d, timers %d, halfSent %d, partials %d, out %d, blocks %d, unread %d",
 				end, a.loss.inflight, a.eliciting, a.openMessages, a.unrepaired, len(a.timers), len(a.halfSent), len(a.partials),
-				a.streams[0].out.len(), len(a.streams[0].in.blocks), a.unread)
+				a.streams.get(0).out.len(), len(a.streams.get(0).in.blocks), a.unread)
 		}
 	}
 	m.s.ends[m.rng.IntN(2)].Shutdown(m.s.now)

@@ -235,7 +235,7 @@ func (a *Assoc) dropCarrier(t instant) {
 	a.dropInFlight(t, a.moves)
 	l := &a.loss
 	l.ptoCount, l.probes, l.lossTime = 0, 0, 0
-	l.late, l.lateNext = nil, 0
+	l.forgetLate()
 	a.mtu.probing, a.mtu.tries = 0, 0
 	a.unheard = 0
 	a.nextSend = 0

@@ -44,16 +44,15 @@ func (a *Assoc) ReceiveElsewhere(now time.Time, datagram []byte) Received {
 
 // lookFor looks for the answer to a challenge.
 func (a *Assoc) lookFor(chunks []byte) (wellFormed, answers bool) {
-	c := &a.scratch
+	var c chunk
 	for wellFormed = len(chunks) > 0; len(chunks) > 0; {
-		n, err := parseChunk(chunks, c)
+		n, err := parseChunk(chunks, &c)
 		if err != nil {
 			return false, false
 		}
 		chunks = chunks[n:]
 		answers = answers || c.typ == chunkPathResponse && slices.Contains(a.challenges, [8]byte(c.data))
 	}
-	c.data = nil
 	return wellFormed, answers
 }
 
@@ -150,7 +149,7 @@ func (a *Assoc) PathChanged(now time.Time, rtt time.Duration, sameHost bool) {
 	a.dropInFlight(t, nil)
 	l := &a.loss
 	l.ptoCount, l.probes, l.lossTime = 0, 0, 0
-	l.late, l.lateNext = nil, 0
+	l.forgetLate()
 	a.mtu.probing, a.mtu.tries = 0, 0
 	a.unheard = 0
 	a.challenges = nil

@@ -267,7 +267,7 @@ func TestStreamsAreForgotten(t *testing.T) {
 			}
 			for i, a := range s.ends {
 				for id := StreamID(2); id <= 2*n; id += 2 {
-					if a.streams[id] == nil || over[i][id] {
+					if a.streams.get(id) == nil || over[i][id] {
 						continue
 					}
 					m, err := a.Read(s.now, id, b)

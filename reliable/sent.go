@@ -97,7 +97,7 @@ func (s *sentPackets) get(pn packetNumber) *sentPacket {
 // push makes a record for the next number.
 func (s *sentPackets) push() *sentPacket {
 	if n := int(s.next - s.base); n == len(s.ring) {
-		ring := make([]sentPacket, max(4, 2*n))
+		ring := make([]sentPacket, max(2, 2*n))
 		for pn := s.base; pn < s.next; pn++ {
 			ring[int(pn)&(len(ring)-1)] = *s.at(pn)
 		}

@@ -2,8 +2,8 @@ package reliable
 
 import "time"
 
-// Stats counts what an association did, and says how its path looks.
-type Stats struct {
+// Counters are what an association did.
+type Counters struct {
 	PacketsSent, PacketsReceived uint64
 	BytesSent, BytesReceived     uint64 // whole datagrams
 	PacketsLost                  uint64 // declared lost
@@ -27,6 +27,11 @@ type Stats struct {
 	MessagesDropped                uint64 // received without room, and not repaired
 	MessagesCanceled               uint64 // given up by the peer
 	MessageRetries                 uint64
+}
+
+// Stats says what an association did, and how its path looks.
+type Stats struct {
+	Counters
 
 	RTT, MinRTT, RTTVar time.Duration
 	CongestionWindow    int
@@ -39,7 +44,7 @@ type Stats struct {
 
 // Stats returns the counters and the present state of the path.
 func (a *Assoc) Stats() Stats {
-	s := a.stats
+	s := Stats{Counters: a.stats}
 	s.RTT, s.MinRTT, s.RTTVar = a.rtt.smoothed, a.rtt.min, a.rtt.variance
 	s.CongestionWindow = a.cc.window()
 	s.InFlight = a.loss.inflight

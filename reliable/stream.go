@@ -1,7 +1,7 @@
 package reliable
 
 import (
-	"maps"
+	"cmp"
 	"slices"
 	"time"
 )
@@ -18,9 +18,7 @@ const (
 
 // A stream has two directions that know nothing of each other. PROTOCOL §7.7.
 type stream struct {
-	id     StreamID
-	queued bool // in Assoc.ready
-	attn   bool // in Assoc.attention: a control chunk is due
+	id StreamID
 
 	// Sending: out holds what is not acknowledged from its base on.
 	out      sendBuffer
@@ -28,15 +26,10 @@ type stream struct {
 	credit   int64 // granted by the peer
 	acked    spanSet[int64]
 	lost     spanSet[int64]
-	fin      finState
 	writeErr error // why Write fails
-	wantRoom bool  // a Write took less than it was given
 
-	blockedDue bool  // the peer is to learn that credit runs short
-	blockedAt  int64 // the credit of which it has learnt so
-
-	reset, resetDue, resetAcked bool // RESET_STREAM took the place of the rest
-	resetCode                   uint64
+	blockedAt int64 // the credit of which the peer has learnt that it runs short
+	resetCode uint64
 
 	// Receiving.
 	in        recvBuffer
@@ -45,15 +38,54 @@ type stream struct {
 	granted   int64
 	window    int64
 	grantedAt instant
-	grantDue  bool
 	readErr   error // after what is there: reset, or nobody reads
-	toldEnd   bool  // Read has returned io.EOF or readErr
-	stopped   bool  // this side does not read
+
+	queued bool // in Assoc.ready
+	attn   bool // in Assoc.attention: a control chunk is due
+
+	fin                         finState
+	wantRoom                    bool // a Write took less than it was given
+	blockedDue                  bool // the peer is to learn that credit runs short
+	reset, resetDue, resetAcked bool // RESET_STREAM took the place of the rest
+
+	grantDue  bool
+	toldEnd   bool // Read has returned io.EOF or readErr
+	stopped   bool // this side does not read
 	stopDue   bool
 	announced bool // EventReadable is under way
 
 	flushed bool // EventFlushed was sent
 	over    bool // both directions have ended, it is no more in Assoc.streams
+}
+
+// A streamSet is the streams by their ids: nearly always it is one.
+type streamSet []*stream
+
+// find returns where the stream of that id is, or would be.
+func (s streamSet) find(id StreamID) (int, bool) {
+	if len(s) > 0 && s[0].id == id {
+		return 0, true
+	}
+	return slices.BinarySearchFunc(s, id, func(x *stream, id StreamID) int { return cmp.Compare(x.id, id) })
+}
+
+// get returns the stream of that id, or nil.
+func (s streamSet) get(id StreamID) *stream {
+	if i, ok := s.find(id); ok {
+		return s[i]
+	}
+	return nil
+}
+
+func (s *streamSet) add(x *stream) {
+	i, _ := s.find(x.id)
+	*s = slices.Insert(*s, i, x)
+}
+
+func (s *streamSet) remove(x *stream) {
+	if i, ok := s.find(x.id); ok {
+		*s = slices.Delete(*s, i, i+1)
+	}
 }
 
 func (a *Assoc) newStream(id StreamID) *stream {
@@ -64,7 +96,7 @@ func (a *Assoc) newStream(id StreamID) *stream {
 		granted: a.c.Local.MaxStreamData,
 		window:  a.c.Local.MaxStreamData,
 	}
-	a.streams[id] = s
+	a.streams.add(s)
 	return s
 }
 
@@ -77,7 +109,7 @@ func (a *Assoc) openedByPeer(id StreamID) bool {
 // stream is over.
 func (a *Assoc) peerStream(id uint64) (*stream, error) {
 	sid := StreamID(id)
-	if s := a.streams[sid]; s != nil {
+	if s := a.streams.get(sid); s != nil {
 		return s, nil
 	}
 	if !a.openedByPeer(sid) {
@@ -98,7 +130,7 @@ func (a *Assoc) peerStream(id uint64) (*stream, error) {
 		a.event(Event{Kind: EventStream, Stream: s.id})
 	}
 	a.peerOpened = id>>1 + 1
-	return a.streams[sid], nil
+	return a.streams.get(sid), nil
 }
 
 // OpenStream opens a stream beside stream 0. The error is ErrStreams if the peer allows no
@@ -131,8 +163,8 @@ func (a *Assoc) raiseMaxStreams(n uint64) {
 	if !held {
 		return
 	}
-	for _, id := range slices.Sorted(maps.Keys(a.streams)) { // see allowed
-		if s := a.streams[id]; a.allowed(s) {
+	for _, s := range a.streams { // see allowed
+		if a.allowed(s) {
 			a.enqueueStream(s)
 			a.attend(s)
 		}
@@ -165,7 +197,7 @@ func (a *Assoc) sendLimit() int {
 // less than all, EventWritable tells when there is room.
 func (a *Assoc) Write(now time.Time, id StreamID, p []byte) (int, error) {
 	a.tick(now)
-	s := a.streams[id]
+	s := a.streams.get(id)
 	switch {
 	case s == nil:
 		return 0, ErrNoStream
@@ -179,7 +211,8 @@ func (a *Assoc) Write(now time.Time, id StreamID, p []byte) (int, error) {
 		s.wantRoom = true
 	}
 	if n > 0 {
-		s.out.write(&a.pool, p[:n])
+		a.rested = false
+		s.out.write(a.blocks(), p[:n])
 		a.enqueueStream(s)
 	}
 	return n, nil
@@ -189,7 +222,7 @@ func (a *Assoc) Write(now time.Time, id StreamID, p []byte) (int, error) {
 // goes on. With stream 0 messages end too: FIN goes when the peer has all that
 // SendMessage has accepted. PROTOCOL §7.7.
 func (a *Assoc) CloseWrite(id StreamID) error {
-	s := a.streams[id]
+	s := a.streams.get(id)
 	switch {
 	case s == nil:
 		return ErrNoStream
@@ -211,7 +244,7 @@ func (a *Assoc) CloseWrite(id StreamID) error {
 // messagesClosed reports whether CloseWrite of stream 0 has ended the messages of this
 // side.
 func (a *Assoc) messagesClosed() bool {
-	s := a.streams[0]
+	s := a.streams.get(0)
 	return s != nil && s.fin != finNone
 }
 
@@ -222,14 +255,14 @@ func (a *Assoc) finDue(s *stream) bool {
 
 // messagesLess is called when there is one message less that FIN of stream 0 waits for.
 func (a *Assoc) messagesLess() {
-	if s := a.streams[0]; s != nil && s.fin == finReady {
+	if s := a.streams.get(0); s != nil && s.fin == finReady {
 		a.enqueueStream(s)
 	}
 }
 
 // ResetStream gives up what the peer does not have yet, and tells it code.
 func (a *Assoc) ResetStream(id StreamID, code uint64) {
-	if s := a.streams[id]; s != nil && !s.reset && s.fin != finAcked && a.err == nil {
+	if s := a.streams.get(id); s != nil && !s.reset && s.fin != finAcked && a.err == nil {
 		a.resetStream(s, code, ErrWriteClosed)
 	}
 }
@@ -237,7 +270,7 @@ func (a *Assoc) ResetStream(id StreamID, code uint64) {
 func (a *Assoc) resetStream(s *stream, code uint64, err error) {
 	s.reset, s.resetDue, s.resetCode = true, true, code
 	s.writeErr = err
-	s.out.release(&a.pool, s.out.end)
+	s.out.release(a.blocks(), s.out.end)
 	s.lost, s.acked = nil, nil
 	a.attend(s)
 	a.event(Event{Kind: EventWritable, Stream: s.id})
@@ -245,13 +278,13 @@ func (a *Assoc) resetStream(s *stream, code uint64, err error) {
 
 // Flushed reports whether the peer has all of the stream, or wants nothing of it.
 func (a *Assoc) Flushed(id StreamID) bool {
-	s := a.streams[id]
+	s := a.streams.get(id)
 	return s == nil || s.fin == finAcked && s.out.len() == 0 || s.reset && s.resetAcked
 }
 
 // Unacked returns how many bytes were written and are not known to have arrived.
 func (a *Assoc) Unacked(id StreamID) int {
-	if s := a.streams[id]; s != nil && !s.reset {
+	if s := a.streams.get(id); s != nil && !s.reset {
 		return s.out.len()
 	}
 	return 0
@@ -387,11 +420,11 @@ func (a *Assoc) streamAcked(s *stream, it *sentItem) {
 	if start := max(it.start, s.out.base); start < it.end {
 		s.lost.remove(start, it.end)
 		if start == s.out.base && len(s.acked) == 0 {
-			s.out.release(&a.pool, it.end) // in order: the usual way
+			s.out.release(a.blocks(), it.end) // in order: the usual way
 		} else {
 			s.acked.add(start, it.end)
 			if s.acked[0].start == s.out.base {
-				s.out.release(&a.pool, s.acked[0].end)
+				s.out.release(a.blocks(), s.acked[0].end)
 				s.acked.popFront(s.out.base)
 			}
 		}
@@ -448,7 +481,7 @@ func (a *Assoc) checkOver(s *stream) {
 		return
 	}
 	s.over = true
-	delete(a.streams, s.id)
+	a.streams.remove(s)
 	if a.openedByPeer(s.id) {
 		a.maxPeerStreams++
 		a.maxStreamsDue = true

@@ -25,7 +25,7 @@ func (a *Assoc) streamReceived(t instant, c *chunk) error {
 		return nil
 	}
 	before := s.in.ready()
-	if !s.in.write(&a.pool, int64(c.offset), c.data) {
+	if !s.in.write(a.blocks(), int64(c.offset), c.data) {
 		return errNoRoom
 	}
 	a.commit(s, int64(end), c.fin)
@@ -78,7 +78,7 @@ func (a *Assoc) readable(s *stream) {
 func (a *Assoc) discard(t instant, s *stream) {
 	if n := s.received - s.in.read; n > 0 {
 		s.in.read = s.received
-		s.in.drop(&a.pool)
+		s.in.drop(a.blocks())
 		a.consume(t, n)
 	}
 	a.checkOver(s)
@@ -89,7 +89,7 @@ func (a *Assoc) discard(t instant, s *stream) {
 // ended and Read has told so; calls return ErrNoStream from then on.
 func (a *Assoc) Read(now time.Time, id StreamID, p []byte) (int, error) {
 	t := a.tick(now)
-	s := a.streams[id]
+	s := a.streams.get(id)
 	if s == nil {
 		return 0, ErrNoStream
 	}
@@ -102,7 +102,7 @@ func (a *Assoc) Read(now time.Time, id StreamID, p []byte) (int, error) {
 		}
 		m := copy(p[n:], q)
 		n += m
-		s.in.skip(&a.pool, m)
+		s.in.skip(a.blocks(), m)
 	}
 	if n > 0 {
 		a.streamConsumed(t, s, int64(n))
@@ -114,7 +114,7 @@ func (a *Assoc) Read(now time.Time, id StreamID, p []byte) (int, error) {
 // Peek returns bytes that can be read, in one piece, without taking them. They are
 // valid until the next call of a method of a.
 func (a *Assoc) Peek(id StreamID) ([]byte, error) {
-	s := a.streams[id]
+	s := a.streams.get(id)
 	if s == nil {
 		return nil, ErrNoStream
 	}
@@ -128,8 +128,8 @@ func (a *Assoc) Peek(id StreamID) ([]byte, error) {
 // Skip takes n bytes that Peek has shown.
 func (a *Assoc) Skip(now time.Time, id StreamID, n int) {
 	t := a.tick(now)
-	if s := a.streams[id]; s != nil && n > 0 {
-		s.in.skip(&a.pool, n)
+	if s := a.streams.get(id); s != nil && n > 0 {
+		s.in.skip(a.blocks(), n)
 		a.streamConsumed(t, s, int64(n))
 	}
 }
@@ -170,6 +170,7 @@ func (a *Assoc) streamConsumed(t instant, s *stream, n int64) {
 // consume gives credit of the association back.
 func (a *Assoc) consume(t instant, n int64) {
 	a.consumed += n
+	a.rested = false
 	if a.granted-a.consumed > a.window/2 {
 		return
 	}
@@ -191,7 +192,7 @@ func (a *Assoc) tune(t instant, window, limit int64, since instant) int64 {
 // StopReading drops what has come and will come, and asks the peer to send no more.
 func (a *Assoc) StopReading(now time.Time, id StreamID) {
 	t := a.tick(now)
-	s := a.streams[id]
+	s := a.streams.get(id)
 	if s == nil || s.stopped {
 		return
 	}
