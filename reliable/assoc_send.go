@@ -53,6 +53,7 @@ func (a *Assoc) appendPacket(t instant, b []byte) []byte {
 	start := len(b)
 	b = a.appendHeader(b, p.pn)
 	head := len(b)
+	a.pool.packetBegins(head)
 	size := a.mtu.current
 	if a.loss.probes > 0 { // what the path has become too narrow for would be lost again
 		size = min(size, BaseMTU)
@@ -300,7 +301,7 @@ func (a *Assoc) appendControl(b []byte, end int, p *sentPacket) []byte {
 // appendData fills the packet with what streams and messages have to send, a chunk
 // of each in turn.
 func (a *Assoc) appendData(b []byte, t instant, end int, p *sentPacket) []byte {
-	for end-len(b) >= minChunkRoom {
+	for end-len(b)-a.pool.behind() >= minChunkRoom {
 		x, l := a.ready.front()
 		if l == nil {
 			break

@@ -9,6 +9,11 @@ const (
 	minBlockLen   = 1 << 10
 	maxFreeBlocks = 512 // of full size that an association keeps for later: a window of both directions
 
+	// A send buffer that holds much is made of large blocks, of which few packets have
+	// parts of two.
+	largeBlockLen = 8 * blockLen
+	largeFrom     = 4 * largeBlockLen
+
 	// A receive buffer that holds little is made of small blocks: most associations
 	// never hold more than a request.
 	smallBlockLen  = 2 << 10
@@ -18,7 +23,9 @@ const (
 // A blockPool keeps blocks of full size, and one small one.
 type blockPool struct {
 	free  [][]byte
+	large [][]byte
 	small []byte
+	tail  tail
 	over  bool // nothing is to be kept any more
 }
 
@@ -52,11 +59,29 @@ func (p *blockPool) get() []byte {
 	return make([]byte, blockLen)
 }
 
+// getLarge returns a block of largeBlockLen.
+func (p *blockPool) getLarge() []byte {
+	if n := len(p.large); n > 0 {
+		b := p.large[n-1]
+		p.large[n-1] = nil
+		p.large = p.large[:n-1]
+		return b
+	}
+	return make([]byte, largeBlockLen)
+}
+
+// room is how many blocks more are kept.
+func (p *blockPool) room() int {
+	return maxFreeBlocks - len(p.free) - len(p.large)*(largeBlockLen/blockLen)
+}
+
 func (p *blockPool) put(b []byte) {
 	switch {
 	case p.over:
-	case cap(b) == blockLen && len(p.free) < maxFreeBlocks:
+	case cap(b) == blockLen && p.room() > 0:
 		p.free = append(p.free, b[:blockLen])
+	case cap(b) == largeBlockLen && p.room() > 0:
+		p.large = append(p.large, b[:largeBlockLen])
 	case cap(b) == smallBlockLen:
 		p.small = b[:smallBlockLen]
 	}
@@ -91,7 +116,9 @@ func (s *sendBuffer) write(pool *blockPool, p []byte) {
 			}
 		}
 		var b []byte
-		if len(s.blocks) > 0 || len(p) >= blockLen/2 {
+		if s.len() >= largeFrom {
+			b = pool.getLarge()[:0]
+		} else if len(s.blocks) > 0 || len(p) >= blockLen/2 {
 			b = pool.get()[:0]
 		} else {
 			n := minBlockLen
@@ -104,18 +131,23 @@ func (s *sendBuffer) write(pool *blockPool, p []byte) {
 	}
 }
 
-// appendTo appends [start, end), which is held, to b.
-func (s *sendBuffer) appendTo(b []byte, start, end int64) []byte {
+// find returns the index of the block that holds the byte at off.
+func (s *sendBuffer) find(off int64) int {
 	i, j := 0, len(s.blocks)-1
-	for i < j { // the last block that begins at or before start
+	for i < j { // the last block that begins at or before off
 		m := (i + j + 1) / 2
-		if s.blocks[m].off <= start {
+		if s.blocks[m].off <= off {
 			i = m
 		} else {
 			j = m - 1
 		}
 	}
-	for ; start < end; i++ {
+	return i
+}
+
+// appendTo appends [start, end), which is held, to b.
+func (s *sendBuffer) appendTo(b []byte, start, end int64) []byte {
+	for i := s.find(start); start < end; i++ {
 		bl := &s.blocks[i]
 		from := int(start - bl.off)
 		to := min(int(end-bl.off), len(bl.b))

@@ -60,6 +60,9 @@ func (a *Assoc) makeHeader() {
 // Protection does.
 func (a *Assoc) seal(b []byte, start int, pn packetNumber) []byte {
 	p := b[start:]
+	if a.pool.behind() > 0 {
+		return a.sealTail(b, start, pn)
+	}
 	if a.sealed() {
 		binary.BigEndian.PutUint32(p[7:], uint32(len(p)-packetHeaderLen+a.trailer))
 		return a.c.Protection.Seal(b, start, uint64(pn))

@@ -18,6 +18,10 @@ type Protection interface {
 	// the header.
 	Seal(b []byte, start int, pn uint64) []byte
 
+	// SealFrom is Seal for a packet of which b[start:] is only the header. The chunks lie
+	// in other memory, and stay as they are.
+	SealFrom(b []byte, start int, chunks []byte, pn uint64) []byte
+
 	// Open opens a packet in place. Next is the number after the largest that was
 	// received. Packets of type HELLO are opened with the early keys. Where it reports
 	// false, the packet may have been changed.

@@ -237,6 +237,10 @@ func (k *keylessProtection) Seal(b []byte, start int, pn uint64) []byte {
 	return k.nullProtection.Seal(b, start, pn)
 }
 
+func (k *keylessProtection) SealFrom(b []byte, start int, chunks []byte, pn uint64) []byte {
+	return k.Seal(append(b, chunks...), start, pn)
+}
+
 // TestKeysCanChange: an end that sends nothing but ACKs asks for one of them now and then:
 // it "MUST NOT begin an update before a packet of the present phase was acknowledged". §8.7.
 func TestKeysCanChange(t *testing.T) {

@@ -337,7 +337,9 @@ func (a *Assoc) appendStream(b []byte, room int, s *stream, p *sentPacket) ([]by
 	end = start + int64(n)
 	fin := finToo && end == s.out.end
 	b = appendStreamHead(b, uint64(s.id), uint64(start), n, fin, last)
-	b = s.out.appendTo(b, start, end)
+	if !last || !a.leaveTail(b, &s.out, start, end) {
+		b = s.out.appendTo(b, start, end)
+	}
 	p.add(sentItem{kind: itemStream, stream: s, start: start, end: end, fin: fin})
 	if again {
 		s.lost.remove(start, end)

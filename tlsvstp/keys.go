@@ -192,9 +192,14 @@ func (k *Keys) Mask(sample []byte) [5]byte { return k.mask.mask(sample) }
 // the header, encrypts in place, appends the tag, and masks the header. Nothing is
 // allocated if b has room for the tag.
 func (k *Keys) SealPacket(b []byte, start int, pn uint64) []byte {
+	return k.sealPacket(b[:start+HeaderLen], start, b[start+HeaderLen:], pn)
+}
+
+// sealPacket is SealPacket with chunks that may lie elsewhere.
+func (k *Keys) sealPacket(b []byte, start int, chunks []byte, pn uint64) []byte {
 	head := b[start : start+HeaderLen]
 	binary.BigEndian.PutUint32(head[numberOffset:], uint32(pn))
-	b = k.Seal(b[:start+HeaderLen], head, b[start+HeaderLen:], pn)
+	b = k.Seal(b, head, chunks, pn)
 	k.toggle(b[start:])
 	return b
 }

@@ -100,6 +100,12 @@ func (p *Protection) Overhead() int { return tagLen }
 // used (Err). Numbers only grow: it panics if one comes that was used before, for two
 // packets of one number and key give the key away.
 func (p *Protection) Seal(b []byte, start int, pn uint64) []byte {
+	return p.SealFrom(b[:start+HeaderLen], start, b[start+HeaderLen:], pn)
+}
+
+// SealFrom is Seal for a packet of which b[start:] is only the header. The chunks lie in
+// other memory, and stay as they are: it saves the copy.
+func (p *Protection) SealFrom(b []byte, start int, chunks []byte, pn uint64) []byte {
 	if p.sealed >= p.updateAfter {
 		p.Update()
 	}
@@ -119,7 +125,7 @@ func (p *Protection) Seal(b []byte, start int, pn uint64) []byte {
 	p.sealed++
 	p.nextSeal = pn + 1
 	b[start+flagsOffset] = b[start+flagsOffset]&^phaseBit | phase
-	return k.SealPacket(b, start, pn)
+	return k.sealPacket(b, start, chunks, pn)
 }
 
 // Open opens a packet in place. Next is one more than the largest number that was
