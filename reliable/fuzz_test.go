@@ -236,6 +236,7 @@ func FuzzReassembly(f *testing.F) {
 	f.Fuzz(func(t *testing.T, total uint32, script []byte) {
 		total = total%200000 + 1
 		want := messageBody(uint64(total), int(total))[:total]
+		var pool blockPool
 		m := &partial{total: int64(total)}
 		have := make([]bool, total)
 		got := int64(0)
@@ -243,7 +244,7 @@ func FuzzReassembly(f *testing.F) {
 			off := (int(binary.BigEndian.Uint16(script)) * 3) % int(total)
 			n := min(max(1, int(script[2])*int(script[2])), int(total)-off)
 			script = script[3:]
-			if !m.write(int64(off), want[off:off+n]) {
+			if !m.write(&pool, int64(off), want[off:off+n]) {
 				t.Fatal("no room for a few gaps")
 			}
 			for i := off; i < off+n; i++ {
@@ -259,7 +260,7 @@ func FuzzReassembly(f *testing.F) {
 			for _, b := range m.blocks {
 				held += int64(len(b))
 			}
-			if held > 4*got+int64(len(have))/fragmentBlock+2*fragmentBlock*int64(len(m.have)+2) {
+			if held > (bodyShare+1)*got+int64(len(have))/blockLen+2*blockLen*int64(len(m.have)+2) {
 				t.Fatalf("holds %d for %d", held, got)
 			}
 		}

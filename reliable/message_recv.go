@@ -15,70 +15,6 @@ type Incoming struct {
 	charge int64
 }
 
-// fragmentBlock is the size of the pieces in which the beginning of a message is kept.
-const fragmentBlock = 16 << 10
-
-// A partial is a message of which not everything has come.
-//
-// Memory follows what has come, not what total claims: bytes lie in blocks until a
-// quarter of all is there. Then they move to where they will stay, so that nearly
-// all of a large message is copied once.
-type partial struct {
-	total  int64
-	have   spanSet[int64]
-	got    int64
-	body   []byte   // total bytes, once a quarter has come
-	blocks [][]byte // before
-	loose  loose    // too
-}
-
-// write puts p at off. It reports false if that makes too many gaps.
-func (m *partial) write(off int64, p []byte) bool {
-	end := off + int64(len(p))
-	if len(m.have) >= maxOutOfOrder && m.have.wouldSplit(off, end) {
-		return false
-	}
-	fresh := m.have.add(off, end)
-	if fresh == 0 {
-		return true
-	}
-	m.got += fresh
-	if m.body == nil && 4*m.got >= m.total {
-		m.body = make([]byte, m.total)
-		for i, b := range m.blocks {
-			copy(m.body[int64(i)*fragmentBlock:], b)
-		}
-		for start := range m.loose {
-			m.loose.moveTo(start, m.body[start:])
-		}
-		m.blocks = nil
-	}
-	if m.body != nil {
-		copy(m.body[off:], p)
-		return true
-	}
-	for len(p) > 0 {
-		i, at := int(off/fragmentBlock), int(off%fragmentBlock)
-		for i >= len(m.blocks) {
-			m.blocks = append(m.blocks, nil)
-		}
-		start := off - int64(at)
-		size := int(min(fragmentBlock, m.total-start))
-		n := min(len(p), size-at)
-		switch {
-		case m.blocks[i] != nil:
-			copy(m.blocks[i][at:], p[:n])
-		case m.loose.keep(start, at, p[:n], size):
-		default:
-			m.blocks[i] = make([]byte, size)
-			m.loose.moveTo(start, m.blocks[i])
-			copy(m.blocks[i][at:], p[:n])
-		}
-		off, p = off+int64(n), p[n:]
-	}
-	return true
-}
-
 // A channel delivers messages in the order of their sequence numbers.
 type channel struct {
 	next      uint64
@@ -112,7 +48,11 @@ func (a *Assoc) fragmentReceived(c *chunk) error {
 	if m.total != int64(c.total) {
 		return protocolError("length of a message has changed")
 	}
-	if !m.write(int64(c.offset), c.data) {
+	pool := a.pool
+	if m.needsBlocks(int64(n)) {
+		pool = a.blocks()
+	}
+	if !m.write(pool, int64(c.offset), c.data) {
 		return errNoRoom
 	}
 	if m.got < m.total {
@@ -170,6 +110,8 @@ func (a *Assoc) cancelReceived(c *chunk) error {
 		}
 	} else if m.total != int64(c.total) {
 		return protocolError("length of a message has changed")
+	} else if m.blocks != nil {
+		m.drop(a.blocks())
 	}
 	delete(a.partials, c.id)
 	a.stats.MessagesCanceled++
