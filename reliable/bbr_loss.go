@@ -83,7 +83,7 @@ func (b *bbr) updateLoss(s *ackSample, rs *rateSample) {
 	b.roundSum, b.roundRTTs = 0, 0
 	b.rivalRound()
 	if b.congested() {
-		b.congestion(s)
+		b.congestion(s, rs)
 	} else if b.quiet() && b.st != bbrUp && !b.afterUp {
 		b.learnLoss()
 	}
@@ -148,7 +148,10 @@ func (b *bbr) learnLoss() {
 }
 
 // congestion lowers the bounds (draft-ietf-ccwg-bbr §5.5.10).
-func (b *bbr) congestion(s *ackSample) {
+func (b *bbr) congestion(s *ackSample, rs *rateSample) {
+	if rs.appLimited && b.rate.limitedUntil != 0 {
+		return // it was not what this side sends that was too much: there is less than fits
+	}
 	b.rivalCongestion()
 	b.queueLost, b.queueSent = 0, 0
 	at := b.lostInflight / b.roundLost
