@@ -40,7 +40,7 @@ const (
 	DefaultKeepAlive          = 15 * time.Second
 	DefaultIdleTimeout        = 60 * time.Second
 	DefaultMaxAssociations    = 65536
-	DefaultRedundancy         = 2.0
+	DefaultRedundancy         = 3.0
 )
 
 // A Checksum says whether frames carry a CRC32.
@@ -213,12 +213,14 @@ type Config struct {
 	RedundantMessages bool
 
 	// Redundancy bounds what Message.Redundant costs: the most redundant bytes, over
-	// time, for each byte of such messages. If zero, 2; if negative, there are none. It is
-	// used up only on paths that lose much, or in bursts. Where no loss is known, a
-	// message of a few packets has one copy, or one packet of parity, as the first loss
-	// comes unannounced; a larger one has a packet of parity in 64. In no case is redundancy more
-	// than a quarter of what the path is known to carry, nor more than a thirty-second of it while
-	// something else waits to be sent.
+	// time, for each byte of such messages. If zero, 3; if negative, there are none. On
+	// most paths it is not used up. Where no loss is known, a small message has one copy, as
+	// the first loss comes unannounced, and a larger one a packet of parity in 32; with the
+	// losses that are measured it becomes more, and where they come in bursts, copies
+	// go on until there is an answer. Redundancy takes at most a quarter of the congestion
+	// window, a sixteenth while no loss is known, and a sixty-fourth of
+	// what is sent while something else waits. What exceeds that is given up, as is all
+	// of it that congestion control holds up.
 	Redundancy float64
 
 	// NoFragmentation refuses to send, with ErrMessageTooLarge, messages that do

@@ -146,6 +146,7 @@ type Assoc struct {
 	halfSent        map[uint64]*Outgoing   // with an id, and not settled
 	timers          messageHeap
 	wantMessageRoom bool
+	red             *redundancy // nil before a message asks for it
 
 	// Messages in.
 	partials     map[uint64]*partial

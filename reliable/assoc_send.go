@@ -32,8 +32,12 @@ func (a *Assoc) AppendDatagram(now time.Time, b []byte) []byte {
 // appendPacket appends a packet for the active carrier.
 func (a *Assoc) appendPacket(t instant, b []byte) []byte {
 	a.nextSend = 0
-	waiting := a.controlDue() || !a.ready.empty()
+	copies := a.redundancyDue(t)
+	waiting := a.controlDue() || !a.ready.empty() || copies
 	data := waiting && a.mayBeSent(t)
+	if copies && !data && a.nextSend == 0 {
+		a.giveUpCopies(t)
+	}
 	if !data && len(a.pathResponses) > 0 {
 		return a.appendPathResponses(t, b)
 	}
@@ -71,6 +75,7 @@ func (a *Assoc) appendPacket(t instant, b []byte) []byte {
 			b = a.appendControlStream(b, end, p)
 		}
 		n := len(b)
+		b = a.appendCopies(b, t, end, p)
 		b = a.appendData(b, t, end, p)
 		if len(b) == n && p.eliciting && a.on == Datagrams {
 			b = a.pad(b, start)
@@ -78,9 +83,11 @@ func (a *Assoc) appendPacket(t instant, b []byte) []byte {
 	}
 	if len(b) == head {
 		a.loss.sent.unpush()
+		a.giveUpCopies(t) // for which there was no room
 		return b[:start]
 	}
 	if b = a.seal(b, start, p.pn); len(b) == start { // there are no keys
+		a.giveUpCopies(t)
 		a.requeue(t, p)
 		a.loss.sent.unpush()
 		return b
@@ -166,6 +173,7 @@ func (a *Assoc) packetSent(t instant, p *sentPacket, size int) {
 		a.moves.sent(t, a.on, a.eliciting == 0)
 	}
 	a.eliciting++
+	a.red.packetSent(t, size)
 	a.cc.packetSent(t, &p.ratePacket, size, l.inflight)
 	l.inflight += size
 	l.lastEliciting = t
@@ -317,6 +325,7 @@ func (a *Assoc) appendData(b []byte, t instant, end int, p *sentPacket) []byte {
 			b, ok, blocked = a.appendMessage(b, t, room, x.msg, p)
 			if more = !blocked && x.msg.canSend(); !more {
 				x.msg.queued = false
+				a.red.count(x.msg, -1)
 			}
 			if blocked {
 				a.block(x.msg)
@@ -401,6 +410,7 @@ func (a *Assoc) Timeout() time.Time {
 		first(a.moves.restTimeout())
 		first(a.lossTimeout())
 		first(a.nextSend)
+		first(a.redundancyAt())
 		first(a.restAt())
 		first(a.askAt())
 		first(a.lullAt())
@@ -476,6 +486,7 @@ func (a *Assoc) rest() {
 	for _, s := range a.streams {
 		s.rest()
 	}
+	a.red.release()
 	if a.moves != nil {
 		a.moves.forget()
 	}

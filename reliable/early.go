@@ -64,6 +64,7 @@ func (a *Assoc) startOver(t instant, limits Limits) {
 	a.dropInFlight(t, nil)
 	a.loss.lossTime, a.loss.ptoCount, a.loss.probes = 0, 0, 0
 	a.c.Peer = limits
+	a.red.startOver()
 	a.ready, a.blocked, a.blockedMessages, a.openShort = sendQueue{}, sendQueue{}, 0, false
 	a.dataSent, a.dataCredit, a.blockedAt, a.dataBlockedDue = 0, limits.MaxData, 0, false
 	a.peerMaxStreams = uint64(max(0, limits.MaxStreams))

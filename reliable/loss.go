@@ -177,6 +177,7 @@ func (a *Assoc) settle(t instant, p *sentPacket, s *ackSample) {
 		l.acked = append(l.acked, ackedPacket{p.ratePacket, int(p.size)})
 		s.ackedLen += int(p.size)
 		a.mtu.acked(t, int(p.size))
+		a.red.packetSettled(p.pn, false)
 		a.eliciting--
 		if a.moves != nil {
 			a.moves.acked(a, t, p.carrier, int(p.size))
@@ -243,6 +244,7 @@ func (a *Assoc) packetLost(t instant, p *sentPacket, s *ackSample) {
 		s.lostLen += int(p.size)
 		a.stats.PacketsLost++
 		a.mtu.lost(a, t, int(p.size))
+		a.red.packetSettled(p.pn, true)
 		a.eliciting--
 		if a.moves != nil {
 			a.moves.uses[p.carrier].lost++
@@ -306,6 +308,7 @@ func (a *Assoc) checkLate(t instant) {
 				continue
 			}
 			a.stats.PacketsLate++
+			a.red.packetLate()
 			l.reorderedA = t
 			l.threshold = min(max(l.threshold, l.largestAcked-p.pn+1), maxPacketThreshold)
 			l.eighths = min(l.eighths+1, maxReorderEighths)

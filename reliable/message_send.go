@@ -54,6 +54,9 @@ type Outgoing struct {
 	acked      spanSet[int64]
 	lost       spanSet[int64]
 	ackedBytes int64
+	nth        uint8 // of the packets with all of it, see redundancy.go
+	late       uint8 // copies sent since an answer should have come
+	missed     bool  // the first of them was lost
 
 	expires  instant // end of Lifetime
 	progress instant // last acknowledgement, or begin of an attempt
@@ -140,6 +143,9 @@ func (a *Assoc) SendMessage(now time.Time, m *Outgoing) error {
 		a.unrepaired++
 	}
 	m.index = -1
+	if m.Redundant {
+		a.askRedundancy(t)
+	}
 	if m.Lifetime > 0 {
 		m.expires = t.add(m.Lifetime)
 		a.schedule(m, m.expires)
@@ -163,6 +169,7 @@ func (a *Assoc) FitsDatagram(headerLen, payloadLen int) bool {
 func (a *Assoc) enqueueMessage(m *Outgoing) {
 	if !m.queued && !m.done {
 		m.queued = true
+		a.red.count(m, 1)
 		a.ready.push(m.Priority, sender{msg: m})
 		a.rested = false
 	}
@@ -269,6 +276,9 @@ func (a *Assoc) appendMessage(b []byte, t instant, room int, m *Outgoing, p *sen
 		return b, false, false
 	}
 	head := fragmentHead(m.id, uint64(total), uint64(start))
+	if m.Redundant && start == 0 && room < wholeLen(m) && a.fitsPacket(m) && a.loss.probes == 0 {
+		return b, false, false // in one piece it has copies
+	}
 	n, last := dataFit(room, head, int(min(end-start, int64(room))))
 	if n == 0 || room < head {
 		return b, false, false
@@ -276,12 +286,19 @@ func (a *Assoc) appendMessage(b []byte, t instant, room int, m *Outgoing, p *sen
 	end = start + int64(n)
 	b = appendFragmentHead(b, m.id, uint64(total), uint64(start), n, last)
 	b = m.appendBody(b, start, end)
-	p.add(sentItem{kind: itemMessage, msg: m, start: start, end: end})
+	if m.Redundant && end-start == total {
+		m.sentWhole(p)
+	} else {
+		p.add(sentItem{kind: itemMessage, msg: m, start: start, end: end})
+	}
 	if again {
 		m.lost.remove(start, end)
 		a.sentAgain(n)
 	} else {
 		m.next = end
+	}
+	if m.Redundant {
+		a.redundantSent(t, m, n, again)
 	}
 	return b, true, false
 }
@@ -319,13 +336,14 @@ func (a *Assoc) messageAcked(t instant, m *Outgoing, it *sentItem) {
 	m.lost.remove(it.start, it.end)
 	m.ackedBytes += m.acked.add(it.start, it.end)
 	if m.ackedBytes == m.total() {
+		a.copyArrived(m)
 		a.settleMessage(m, nil)
 	}
 }
 
 // messageLost has a part of m sent again.
 func (a *Assoc) messageLost(m *Outgoing, it *sentItem) {
-	if m.done {
+	if m.Redundant && a.spared(m, it) || m.done {
 		return
 	}
 	m.lost.add(it.start, it.end)

@@ -55,6 +55,14 @@ func (s *sendQueue) empty() bool {
 	return l == nil
 }
 
+// len returns how many senders wait.
+func (s *sendQueue) len() (n int) {
+	for _, l := range s.levels {
+		n += len(l.q) - l.head
+	}
+	return n
+}
+
 // pop removes the front of l.
 func (l *level) pop() {
 	l.q[l.head] = sender{}

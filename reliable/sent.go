@@ -27,7 +27,8 @@ const (
 // A sentItem is one thing in a packet.
 type sentItem struct {
 	kind       itemKind
-	fin        bool // itemStream: FIN was with it
+	fin        bool  // itemStream: FIN was with it
+	nth        uint8 // itemMessage: which of the packets with all of msg; 0 for a part
 	stream     *stream
 	msg        *Outgoing
 	cancel     *cancelled
