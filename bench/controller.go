@@ -21,8 +21,8 @@ const defaultBase = "tcp"
 
 // A group is one test of one size: the contenders that are measured in turn.
 type group struct {
-	ID      string    // such as bulk-65536
-	Spec    spec      `json:"-"`
+	ID      string // such as bulk-65536
+	Spec    spec
 	Base    string    // the contender to which all others are compared
 	Link    *linkSpec `json:",omitempty"`
 	Rounds  int

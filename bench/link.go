@@ -73,6 +73,10 @@ func (o *options) linkGroup(l *linkSpec, test string, several bool) *group {
 	g.ID, g.Link = test+"-"+l.Text, l
 	if several {
 		g.ID += "-flows"
+		if o.stagger > 0 {
+			g.Spec.Delay = o.stagger
+			g.ID += "-late"
+		}
 	}
 	for _, flows := range o.flows {
 		missing := slices.ContainsFunc(flows, func(name string) bool { return !contenderNamed(name).hasLink(test) })
@@ -105,6 +109,7 @@ func (c *controller) runLink(ctx context.Context, g *group, r *row, round int) (
 		}
 	}()
 	s := g.Spec
+	s.Delay = 0 // that of the group is for its title
 	s.CertPEM, s.KeyPEM, s.Dir, s.Host = c.cert, c.key, c.dir, l.host()
 	s.RTT, s.Goodput = g.Link.RTT, g.Link.goodput()
 	s.GiveUp = s.Duration + time.Duration(len(r.Flows))*c.options.stagger + 2*time.Minute
@@ -391,6 +396,8 @@ func (g *group) linkTitle() string {
 		return "Link " + g.Link.Text + ", round trips of " + size(linkRequest)
 	case g.Spec.Test == "link-messages":
 		return fmt.Sprintf("Link %s, messages of %s every %v", g.Link.Text, size(linkMessage), linkInterval)
+	case len(g.Rows) > 0 && len(g.Rows[0].Flows) > 1 && g.Spec.Delay > 0:
+		return fmt.Sprintf("Link %s, several flows, each %v later than the one before", g.Link.Text, g.Spec.Delay)
 	case len(g.Rows) > 0 && len(g.Rows[0].Flows) > 1:
 		return "Link " + g.Link.Text + ", several flows"
 	}

@@ -138,13 +138,24 @@ func clientLinkMessages(s *spec, c *contender, e *env) (values, any, error) {
 		return nil, nil, errors.New("the messages do not come any more")
 	}
 	slices.Sort(samples)
-	return values{
+	v := values{
 		"n":   float64(len(samples)),
 		"p50": percentile(samples, 0.50), "p90": percentile(samples, 0.90),
 		"p99": percentile(samples, 0.99), "max": percentile(samples, 1),
 		"total": float64(len(samples) * linkMessage),
-	}, st, nil
+	}
+	for _, q := range latencyQuantiles {
+		v[quantileKey(q)] = percentile(samples, q)
+	}
+	return v, st, nil
 }
+
+// latencyQuantiles are for the plot.
+var latencyQuantiles = []float64{
+	0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.96, 0.97, 0.98, 0.985, 0.99, 0.9925, 0.995, 0.9975, 0.999,
+}
+
+func quantileKey(q float64) string { return fmt.Sprintf("q.%g", q) }
 
 // clientLinkRoundTrips is the test of round trips, with fewer figures.
 func clientLinkRoundTrips(s *spec, c *contender, e *env) (values, error) {

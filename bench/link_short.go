@@ -223,8 +223,18 @@ func clientLinkStart(s *spec, c *contender, e *env) (values, any, error) {
 	}
 	early := min(startEarly*rtt, s.Duration)
 	v["early"] = float64(arrivedBy(arrivals, early)) / (s.Goodput * early.Seconds())
+	for i := range startBins {
+		width := s.Duration / startBins
+		n := arrivedBy(arrivals, time.Duration(i+1)*width) - arrivedBy(arrivals, time.Duration(i)*width)
+		v[startKey(i)] = float64(n) * 8 / 1e6 / width.Seconds()
+	}
 	return v, st, nil
 }
+
+// startBins is how many pieces of the time the plot has.
+const startBins = 60
+
+func startKey(bin int) string { return fmt.Sprintf("bin.%d", bin) }
 
 // rateReached returns from when on, for the time of a window, the rate was reached. If it
 // never was, it returns the whole time.

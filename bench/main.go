@@ -1,4 +1,4 @@
-// Command bench measures vstp beside raw TCP and UDP, TLS, yamux, HTTP, gRPC, QUIC and KCP.
+// Command bench measures vstp beside raw TCP and UDP, TLS, yamux, HTTP, gRPC, QUIC, KCP and SCTP.
 //
 // Server and client are separate processes on loopback: the command executes
 // itself. The contenders take turns within each round, so that whatever else the
@@ -8,7 +8,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -44,6 +43,8 @@ type options struct {
 	floodLimit        float64
 	jsonFile, outFile string
 	quiet             bool
+	suite             string
+	resume            bool
 }
 
 // allTests are the tests in the order in which they run.
@@ -77,6 +78,9 @@ func run(args []string) error {
 	if o.flood {
 		return c.runFlood(ctx, args)
 	}
+	if o.suite != "" {
+		return c.runSuite(ctx, args)
+	}
 	res := newResult(args)
 	groups := o.linkGroups()
 	if len(o.links) == 0 {
@@ -96,11 +100,7 @@ func run(args []string) error {
 	report := res.markdown()
 	fmt.Print(report)
 	if o.jsonFile != "" {
-		b, err := json.MarshalIndent(res, "", "\t")
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(o.jsonFile, append(b, '\n'), 0o644); err != nil {
+		if err := writeJSON(o.jsonFile, res); err != nil {
 			return err
 		}
 	}
@@ -150,6 +150,8 @@ func parseFlags(args []string) (*options, error) {
 	fs.StringVar(&o.wrap, "wrap", "", "run servers and clients under this command; % in it is replaced by test, contender and role")
 	fs.StringVar(&o.jsonFile, "json", "", "write all figures to this file")
 	fs.StringVar(&o.outFile, "out", "", "write the report to this file too")
+	fs.StringVar(&o.suite, "suite", "", "run everything, and write RESULTS.md with plots: full (about 35 minutes) or quick (about 9); links need Linux and root")
+	fs.BoolVar(&o.resume, "resume", false, "with -suite, go on where an interrupted run has ended")
 	fs.BoolVar(&o.quiet, "quiet", false, "no progress on standard error")
 	fs.BoolVar(&list, "list", false, "list the contenders and tests, then exit")
 	if err := fs.Parse(args); err != nil {
@@ -178,6 +180,9 @@ func parseFlags(args []string) (*options, error) {
 		seconds = 10
 	}
 	o.duration = time.Duration(seconds * float64(time.Second))
+	if _, ok := suites[o.suite]; !ok && o.suite != "" {
+		return nil, fmt.Errorf("no suite %q; there are full and quick", o.suite)
+	}
 	if o.floodRate < 1 || o.floodLimit < 0 {
 		return nil, errors.New("the rates of a flood must be positive")
 	}

@@ -21,7 +21,11 @@ type result struct {
 	Modules  []string
 	Steal    float64 // percent of all CPU time over the whole run
 	Load     float64 // load average before the run
+	Suite    string  `json:",omitempty"` // of -suite
+	Skipped  string  `json:",omitempty"` // why links were left out
+	Resumed  int     `json:",omitempty"` // how many groups are of an earlier run that was interrupted
 	Groups   []*group
+	Plots    []plot `json:"-"`
 	statFrom cpuStat
 }
 
@@ -103,15 +107,23 @@ func (res *result) markdown() string {
 	if len(res.Modules) > 0 {
 		fmt.Fprintf(&b, "With %s.\n", strings.Join(res.Modules, ", "))
 	}
+	if res.Suite != "" {
+		b.WriteString("\nMade of:\n\n")
+		for _, step := range suites[res.Suite] {
+			fmt.Fprintf(&b, "    go run . %s\n", step)
+		}
+	}
+	if res.Resumed > 0 {
+		fmt.Fprintf(&b, "\nThe first %d of %d tables are of a run before, which was interrupted; load and steal above are of the last.\n", res.Resumed, len(res.Groups))
+	}
+	if res.Skipped != "" {
+		fmt.Fprintf(&b, "\nWithout links: %s.\n", res.Skipped)
+	}
 	b.WriteString("\nMedians over the rounds. A ratio is the median of the ratios within each round, with the smallest and the largest in brackets (in fine tests: the middle half).\n")
 	res.goals(&b)
 	res.claims(&b)
-	for _, g := range res.Groups {
-		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n", g.title(), g.explanation())
-		g.table().write(&b)
-		fmt.Fprintf(&b, "\n%d rounds, %.0f s, steal %.2f %%, load average at the end %.1f.\n", g.Rounds, g.Seconds, g.Steal, g.Load)
-		g.failures(&b)
-	}
+	res.tables(&b)
+	res.gallery(&b)
 	b.WriteString("\n## Contenders\n\n")
 	for _, c := range contenders() {
 		if slices.ContainsFunc(res.Groups, func(g *group) bool { return g.takesPart(c.name) }) {
@@ -119,6 +131,25 @@ func (res *result) markdown() string {
 		}
 	}
 	return b.String()
+}
+
+func (res *result) tables(b *strings.Builder) {
+	for _, g := range res.Groups {
+		fmt.Fprintf(b, "\n## %s\n\n%s\n\n", g.title(), g.explanation())
+		g.table().write(b)
+		fmt.Fprintf(b, "\n%d rounds, %.0f s, steal %.2f %%, load average at the end %.1f.\n", g.Rounds, g.Seconds, g.Steal, g.Load)
+		g.failures(b)
+	}
+}
+
+// gallery shows the plots, with all their figures in words for who cannot see them.
+func (res *result) gallery(b *strings.Builder) {
+	if len(res.Plots) > 0 {
+		b.WriteString("\n## Plots\n")
+	}
+	for _, p := range res.Plots {
+		fmt.Fprintf(b, "\n![%s](%s)\n", strings.NewReplacer("[", "(", "]", ")", "\n", " ").Replace(p.alt), p.path)
+	}
 }
 
 // takesPart reports whether a contender is in one of the rows.
@@ -230,7 +261,8 @@ func (g *group) explanation() string {
 			"CPU seconds for 1,000 of them.", g.Spec.Parallel)
 	case "idle":
 		return "Memory for each connection, KiB, after each has carried 1 KiB there and back and a garbage collection. " +
-			"Beyond the bare socket is heap and stack without those of the contender it is built upon (tcp, unix, tls)."
+			"Beyond the bare socket is heap and stack without those of the contender it is built upon (tcp, unix, tls). Timers are the CPU time of the server while " +
+			"nobody uses any of them."
 	}
 	return ""
 }
@@ -316,7 +348,7 @@ func (g *group) head() []string {
 		return []string{"", "handshakes/s", x, "CPU s/1000, both ends", "CPU " + x, "client", "server", "allocs, client", "server", "resumed"}
 	}
 	return []string{
-		"", "connections", "server heap", "stack", "heap+stack", "beyond the bare socket", "RSS", "goroutines",
+		"", "connections", "server heap", "stack", "heap+stack", "beyond the bare socket", "RSS", "goroutines", "timers, % of a core",
 		"client heap+stack", "beyond", "client RSS", "client goroutines",
 	}
 }
@@ -368,10 +400,14 @@ func (g *group) cells(r *row) []string {
 			fmt.Sprintf("%.0f %%", 100*m["resumed"]),
 		}
 	}
+	timers := "–"
+	if !g.Spec.Reader {
+		timers = f("%.2f", "server.timers")
+	}
 	return []string{
 		f("%.0f", "conns"), f("%.2f", "server.heap"), f("%.2f", "server.stack"),
 		fmt.Sprintf("%.2f", m["server.heap"]+m["server.stack"]), g.beyond(r, "server."), f("%.2f", "server.rss"),
-		f("%.2f", "server.goroutines"),
+		f("%.2f", "server.goroutines"), timers,
 		fmt.Sprintf("%.2f", m["heap"]+m["stack"]), g.beyond(r, ""), f("%.2f", "rss"), f("%.2f", "goroutines"),
 	}
 }

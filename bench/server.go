@@ -269,6 +269,9 @@ func (srv *server) finishIdle() (values, error) {
 	time.Sleep(100 * time.Millisecond)
 	v := readMemory().perConn(srv.start, srv.spec.Count)
 	heapProfile(srv.spec)
+	if !srv.spec.Reader {
+		v["timers"] = 100 * idleLoad(srv.spec)
+	}
 	runtime.KeepAlive(srv.held)
 	return v, nil
 }
@@ -287,3 +290,15 @@ func waitTimeout(wg *sync.WaitGroup, d time.Duration) error {
 		return errors.New("a handler of the server did not end with its connection")
 	}
 }
+
+// idleLoad returns the share of a core that connections take while nobody uses them.
+func idleLoad(s *spec) float64 {
+	d := min(idleWatch, time.Duration(s.Count)*idleWatch/1000)
+	m := startMeter()
+	time.Sleep(d)
+	u := m.stop()
+	return u.cpu.Seconds() / u.wall.Seconds()
+}
+
+// idleWatch is how long, with 1,000 connections or more.
+const idleWatch = 3 * time.Second
