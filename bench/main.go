@@ -45,6 +45,8 @@ type options struct {
 	quiet             bool
 	suite             string
 	resume            bool
+	check             bool
+	boundsFile        string
 }
 
 // allTests are the tests in the order in which they run.
@@ -80,6 +82,9 @@ func run(args []string) error {
 	}
 	if o.suite != "" {
 		return c.runSuite(ctx, args)
+	}
+	if o.check {
+		return c.runCheck(ctx)
 	}
 	res := newResult(args)
 	groups := o.linkGroups()
@@ -152,6 +157,8 @@ func parseFlags(args []string) (*options, error) {
 	fs.StringVar(&o.outFile, "out", "", "write the report to this file too")
 	fs.StringVar(&o.suite, "suite", "", "run everything, and write RESULTS.md with plots: full (about 35 minutes) or quick (about 9); links need Linux and root")
 	fs.BoolVar(&o.resume, "resume", false, "with -suite, go on where an interrupted run has ended")
+	fs.BoolVar(&o.check, "check", false, "compare CPU time, allocations and memory with bounds, and fail if something is beyond (about half a minute)")
+	fs.StringVar(&o.boundsFile, "bounds", "", "file of the bounds for -check (default bounds.json, as it was when this was built)")
 	fs.BoolVar(&o.quiet, "quiet", false, "no progress on standard error")
 	fs.BoolVar(&list, "list", false, "list the contenders and tests, then exit")
 	if err := fs.Parse(args); err != nil {
@@ -178,6 +185,15 @@ func parseFlags(args []string) (*options, error) {
 		seconds = 24
 	case len(o.links) > 0:
 		seconds = 10
+	case o.check:
+		seconds = checkSeconds
+	}
+	if o.check {
+		for name, x := range map[string]*int{"fine": &o.fine, "idle": &o.idle, "allocs": &o.allocs} {
+			if !isSet(fs, name) {
+				*x = checkCounts[name]
+			}
+		}
 	}
 	o.duration = time.Duration(seconds * float64(time.Second))
 	if _, ok := suites[o.suite]; !ok && o.suite != "" {

@@ -145,7 +145,7 @@ func figure(x float64) string {
 	case math.Abs(x) >= 100:
 		return fmt.Sprintf("%.0f", x)
 	case math.Abs(x) >= 10:
-		return fmt.Sprintf("%.1f", x)
+		return strings.TrimSuffix(fmt.Sprintf("%.1f", x), ".0")
 	}
 	return strings.TrimSuffix(strings.TrimRight(fmt.Sprintf("%.3f", x), "0"), ".")
 }
