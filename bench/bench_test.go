@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"testing"
 	"time"
@@ -154,7 +155,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 		for _, c := range benchContenders() {
 			b.Run(fmt.Sprintf("%s/%s", benchSize(size), c.name), func(b *testing.B) {
 				client, server := benchPair(b, c)
-				go echo(server, make([]byte, size), 1<<62)
+				go echo(server, make([]byte, size), math.MaxInt)
 				x := &streamExchanger{client}
 				req, resp := make([]byte, size), make([]byte, size)
 				b.ReportAllocs()
@@ -185,7 +186,7 @@ func BenchmarkDial(b *testing.B) {
 						return
 					}
 					go func() {
-						echo(s, make([]byte, 1), 1<<62)
+						echo(s, make([]byte, 1), math.MaxInt)
 						s.Close()
 					}()
 				}
