@@ -168,10 +168,11 @@ func (s *Session) Move(ctx context.Context, c reliable.Carrier) error {
 				a.next, a.after = time.Time{}, time.Time{} // however long that would have been
 			}
 			s.wantCarrier(now, c)
+			s.flush(now) // lets go of the lock: the answer may be there already
+			continue
 		case c == reliable.ByteStream && !a.busy && a.err != nil:
 			return a.err
 		}
-		s.flush(now)
 		m.waiters.wait(&s.mu, doneOf(ctx))
 	}
 }
