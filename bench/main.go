@@ -155,7 +155,7 @@ func parseFlags(args []string) (*options, error) {
 	fs.StringVar(&o.wrap, "wrap", "", "run servers and clients under this command; % in it is replaced by test, contender and role")
 	fs.StringVar(&o.jsonFile, "json", "", "write all figures to this file")
 	fs.StringVar(&o.outFile, "out", "", "write the report to this file too")
-	fs.StringVar(&o.suite, "suite", "", "run everything, and write RESULTS.md with plots: full (about 35 minutes) or quick (about 9); links need Linux and root")
+	fs.StringVar(&o.suite, "suite", "", "run everything, and write RESULTS.md with plots: full (about 40 minutes) or quick (about 8); links need Linux and root")
 	fs.BoolVar(&o.resume, "resume", false, "with -suite, go on where an interrupted run has ended")
 	fs.BoolVar(&o.check, "check", false, "compare CPU time, allocations and memory with bounds, and fail if something is beyond (about half a minute)")
 	fs.StringVar(&o.boundsFile, "bounds", "", "file of the bounds for -check (default bounds.json, as it was when this was built)")
