@@ -317,6 +317,34 @@ func TestCarrierMovedWhileProbing(t *testing.T) {
 	})
 }
 
+// TestCarrierAnsweredWhileAsking: the datagrams for which Move waits answer before the
+// system call that has asked them returns.
+func TestCarrierAnsweredWhileAsking(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMovers(t, 1, shortUDP, shortTCP, false, func(c *Config) { c.Auto.NoStandby = true })
+		m.a = newEndpoint(t, &lateSocket{m.ha.ListenPacket(0)}, m.a.cfg)
+		c, s := m.dialStream(t)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if err := c.Move(ctx, reliable.Datagrams); err != nil {
+			t.Error("Move:", err)
+		}
+		swap(t, c, s)
+		c.Close()
+		s.Close()
+		settle(t, m.a, m.b)
+	})
+}
+
+// A lateSocket returns from WriteTo when what it has sent has been answered.
+type lateSocket struct{ net.PacketConn }
+
+func (c *lateSocket) WriteTo(b []byte, to net.Addr) (int, error) {
+	n, err := c.PacketConn.WriteTo(b, to)
+	time.Sleep(time.Second)
+	return n, err
+}
+
 // TestCarrierShortLived: a byte stream that ends again and again as soon as it is attached is
 // not made anew all the time.
 func TestCarrierShortLived(t *testing.T) {
