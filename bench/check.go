@@ -147,7 +147,7 @@ func (c *controller) runCheck(ctx context.Context) error {
 // How much is measured, if no flag says otherwise.
 const checkSeconds = 0.3
 
-var checkCounts = map[string]int{"fine": 40, "idle": 1000, "allocs": 2000}
+var checkCounts = map[string]int{"fine": 40, "idle": 4000, "allocs": 2000}
 
 // Of the check, what is compared with what.
 var (
@@ -223,6 +223,7 @@ func (c *controller) checkIdleMemory(ctx context.Context) (values, error) {
 			memory[name] -= memory["tcp"]
 		} else {
 			v["goroutines of an idle connection, "+name] = m["server.goroutines"]
+			v["timers of idle connections, % of a core, "+name] = m["server.timers"]
 		}
 		v[what] = memory[name]
 	}
