@@ -24,6 +24,10 @@ func (lc *ListenConfig) listenAuto(ctx context.Context, network, address string)
 	if err != nil {
 		return fail(err)
 	}
+	n, err := lc.sockets()
+	if err != nil {
+		return fail(err)
+	}
 	address, _ = dialAddress(network, address)
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -36,9 +40,9 @@ func (lc *ListenConfig) listenAuto(ctx context.Context, network, address string)
 			return fail(err)
 		}
 		at := net.JoinHostPort(host, strconv.Itoa(ln.Addr().(*net.TCPAddr).Port))
-		pc, err := nlc.ListenPacket(ctx, udpNetwork(network), at)
+		pcs, err := lc.listenPackets(ctx, udpNetwork(network), at, n)
 		if err == nil {
-			l, err := newAutoListener(pc, ln, network, lc, config, sc)
+			l, err := newAutoListener(pcs, ln, network, lc, config, sc)
 			if err != nil {
 				return fail(err)
 			}
@@ -75,7 +79,7 @@ func NewAutoListener(packets net.PacketConn, inner net.Listener, config *Config)
 	lc := &ListenConfig{Config: config}
 	ec, sc, err := lc.autoConfigs()
 	if err == nil {
-		return newAutoListener(packets, inner, "auto", lc, ec, sc)
+		return newAutoListener([]net.PacketConn{packets}, inner, "auto", lc, ec, sc)
 	}
 	packets.Close()
 	inner.Close()
@@ -103,10 +107,10 @@ func (lc *ListenConfig) autoConfigs() (*endpoint.Config, *stream.Config, error) 
 }
 
 // newAutoListener returns a listener on sockets that it owns.
-func newAutoListener(pc net.PacketConn, ln net.Listener, network string, lc *ListenConfig, ec *endpoint.Config, sc *stream.Config) (*Listener, error) {
+func newAutoListener(pcs []net.PacketConn, ln net.Listener, network string, lc *ListenConfig, ec *endpoint.Config, sc *stream.Config) (*Listener, error) {
 	conns := &connTable{network: network}
 	ec.Auto = lc.Config.moves(conns)
-	e := newEndpoint(pc, ec)
+	e := newSpreadEndpoint(pcs, ec)
 	if err := e.Listen(); err != nil {
 		e.Close()
 		ln.Close()

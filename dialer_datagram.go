@@ -241,7 +241,11 @@ func sharedDialEndpoint(ctx context.Context, nd *net.Dialer, local *net.UDPAddr,
 
 // newEndpoint returns an endpoint that owns pc.
 func newEndpoint(pc net.PacketConn, config *endpoint.Config) *endpoint.Endpoint {
-	return endpoint.New(udpio.New(pc, udpio.Options{MaxDatagram: config.MaxDatagram, Logger: config.Logger}), config)
+	return endpoint.New(newSocket(pc, config), config)
+}
+
+func newSocket(pc net.PacketConn, config *endpoint.Config) *udpio.Conn {
+	return udpio.New(pc, udpio.Options{MaxDatagram: config.MaxDatagram, Logger: config.Logger})
 }
 
 // A dialFunc is DialStream or DialMessages of an endpoint.

@@ -34,6 +34,16 @@ type ListenConfig struct {
 	// NetListenConfig makes the sockets; nil means the zero net.ListenConfig.
 	NetListenConfig *net.ListenConfig
 
+	// Sockets is how many sockets share the UDP port of "rudp", "auto" and "udp" on Linux, so
+	// that as many goroutines read what comes (SO_REUSEPORT). The kernel is told to
+	// choose by the connection id in each datagram: a connection stays on its socket, also
+	// when its client's address changes. All limits hold for the sockets together, and
+	// nothing else is different. If zero, it is one for every four of GOMAXPROCS, at
+	// most 16: one for up to seven. If more than 64, it is 64. If negative, listening fails. Elsewhere, for
+	// sockets that the caller opens, and where NetListenConfig sets SO_REUSEPORT itself,
+	// there is one.
+	Sockets int
+
 	// Messages, if not nil, has a listener of "auto" take the messages of clients of
 	// "udp", and those that the crate sends on UDP, which are no connections, and
 	// is called for each, in order for each client, but for several at once. Its Conn sends to that client, and

@@ -43,7 +43,7 @@ func (lc *ListenConfig) listenReliable(ctx context.Context, network, address str
 	return newListener(newEndpointSource(e, network, e.CloseWhenIdle), network, lc.Config), nil
 }
 
-// listenEndpoint returns an endpoint on a new socket, for streams only or for messages
+// listenEndpoint returns an endpoint on new sockets, for streams only or for messages
 // too. Its error is a *net.OpError.
 func (lc *ListenConfig) listenEndpoint(ctx context.Context, network, address string, streamsOnly bool) (*endpoint.Endpoint, error) {
 	role := meeting
@@ -54,8 +54,12 @@ func (lc *ListenConfig) listenEndpoint(ctx context.Context, network, address str
 	if err != nil {
 		return nil, listenError(network, err)
 	}
+	n, err := lc.sockets()
+	if err != nil {
+		return nil, listenError(network, err)
+	}
 	address, _ = dialAddress(network, address)
-	pc, err := lc.netListenConfig().ListenPacket(ctx, udpNetwork(network), address)
+	pcs, err := lc.listenPackets(ctx, udpNetwork(network), address, n)
 	if err != nil {
 		var oe *net.OpError
 		if errors.As(err, &oe) {
@@ -65,7 +69,7 @@ func (lc *ListenConfig) listenEndpoint(ctx context.Context, network, address str
 		}
 		return nil, err
 	}
-	return newEndpoint(pc, config), nil
+	return newSpreadEndpoint(pcs, config), nil
 }
 
 // An endpointSource accepts the byte streams of an endpoint.

@@ -252,7 +252,7 @@ func (pc *PacketConn) opError(op string, addr net.Addr, err error) error {
 	return &net.OpError{Op: op, Net: pc.network, Source: pc.laddr, Addr: addr, Err: publicError(noEOF(err))}
 }
 
-// PacketStats counts what a socket did.
+// PacketStats counts what a socket did, or the sockets of one port together.
 type PacketStats struct {
 	Associations int // peers it knows now
 	Handshakes   int // that are not finished
@@ -270,6 +270,9 @@ type PacketStats struct {
 	Dropped    uint64 // messages and packets that came, and for which there was no room
 	Lost       uint64 // messages to peers that have gone or cannot be reached, of which SendMessage knew nothing yet
 
+	Sockets int    // how many there are, see ListenConfig.Sockets
+	Strays  uint64 // times that packets came on another of them than the kernel was told to choose, which does no harm
+
 	ReceiveBuffer, SendBuffer int  // of the socket, in bytes, as the system granted them; 0 if unknown
 	GSO, GRO                  bool // the system splits and joins datagrams for us
 	Batches                   bool // several datagrams are read or written in one call
@@ -280,7 +283,11 @@ func (pc *PacketConn) Stats() PacketStats {
 	if pc.e == nil {
 		return PacketStats{}
 	}
-	s := pc.e.Stats()
+	return packetStats(pc.e)
+}
+
+func packetStats(e *endpoint.Endpoint) PacketStats {
+	s := e.Stats()
 	return PacketStats{
 		Associations:      s.Associations,
 		Handshakes:        s.Handshakes,
@@ -297,6 +304,8 @@ func (pc *PacketConn) Stats() PacketStats {
 		BadCookies:        s.BadCookies,
 		Dropped:           s.Dropped,
 		Lost:              s.Lost,
+		Sockets:           s.Sockets,
+		Strays:            s.Strays,
 		ReceiveBuffer:     s.Socket.RecvBuffer,
 		SendBuffer:        s.Socket.SendBuffer,
 		GSO:               s.Socket.GSO,

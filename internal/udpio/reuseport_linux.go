@@ -43,7 +43,7 @@ func setSharePort(raw syscall.RawConn, to int) (err error) {
 // without a program. It sees the payload of UDP, beginning at offset 0.
 func Steer(pc net.PacketConn, program []bpf.RawInstruction) error {
 	raw := rawConn(pc)
-	if raw == nil || len(program) == 0 {
+	if raw == nil || len(program) == 0 || steeringOff() {
 		return errNoSteering
 	}
 	filter := make([]unix.SockFilter, len(program))

@@ -25,6 +25,7 @@
 //	nogso   no UDP_SEGMENT
 //	nogro   no UDP_GRO
 //	nommsg  recvmsg and sendmsg instead of recvmmsg and sendmmsg
+//	nosteer no choice among sockets that share a port but the kernel's own
 //
 // # Guarantees
 //
