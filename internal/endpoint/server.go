@@ -78,9 +78,13 @@ func (cs *clientSet) init(e *Endpoint) {
 	cs.share = make(prefixCount)
 }
 
-// expire forgets clients whose cookies are too old.
+// maxExpired is how many clients are looked at for each one that comes: half a minute after
+// many have come at once, forgetting all of them would hold up everybody for milliseconds.
+const maxExpired = 16
+
+// expire forgets clients whose cookies are too old, a few at a time.
 func (cs *clientSet) expire(now time.Time, timeout time.Duration) {
-	for len(cs.order) > 0 {
+	for n := 0; n < maxExpired && len(cs.order) > 0; n++ {
 		c := cs.order[0]
 		full := len(cs.order) >= maxClients
 		if !full && now.Sub(c.due) <= handshake.CookieLifetime {
@@ -95,7 +99,7 @@ func (cs *clientSet) expire(now time.Time, timeout time.Duration) {
 			cs.order = append(cs.order, c)
 		}
 	}
-	for len(cs.half) > 0 && (!cs.half[0].half || timeout > 0 && now.Sub(cs.half[0].born) > timeout) {
+	for n := 0; n < maxExpired && len(cs.half) > 0 && (!cs.half[0].half || timeout > 0 && now.Sub(cs.half[0].born) > timeout); n++ {
 		cs.popHalf()
 	}
 }
