@@ -30,7 +30,7 @@ var allowedImports = map[string][]string{
 	"internal/memconn":   {},
 	"internal/simnet":    {"github.com/pion/transport/v3", "github.com/pion/transport/v3/vnet", "github.com/pion/logging"},
 	"internal/endpoint":  {"framing", "reliable", "internal/auto", "internal/crate", "internal/handshake", "internal/sealed", "internal/session", "internal/stream", "internal/udpio", "tlsvstp", "golang.org/x/net/bpf"},
-	"reliable":           {"framing"},
+	"reliable":           {"framing", "github.com/klauspost/reedsolomon"},
 	"tlsvstp":            {"golang.org/x/crypto/chacha20", "golang.org/x/crypto/chacha20poly1305"},
 	"framing":            {"golang.org/x/sys/cpu"},
 }

@@ -43,6 +43,8 @@ func reservedForm(key []byte) (name string, form valueForm) {
 		return "carriers", formHex
 	case KeyAttach:
 		return "attach", formHex
+	case KeyParity:
+		return "parity", formHex
 	case KeyVersions:
 		return "versions", formVarints
 	case KeySessionID:

@@ -147,6 +147,7 @@ type Assoc struct {
 	timers          messageHeap
 	wantMessageRoom bool
 	red             *redundancy // nil before a message asks for it
+	coders          coders
 
 	// Messages in.
 	partials     map[uint64]*partial
@@ -298,6 +299,8 @@ func (a *Assoc) itemAcked(t instant, p *sentPacket, it *sentItem) {
 		a.streamAcked(it.stream, it)
 	case itemMessage:
 		a.messageAcked(t, it.msg, it)
+	case itemParity:
+		a.parityAcked(t, it.msg, it.start)
 	case itemAck:
 		a.acks.forget(packetNumber(it.end))
 	case itemCancel:
@@ -485,6 +488,8 @@ func (a *Assoc) chunkReceived(t instant, c *chunk) error {
 		return a.messageReceived(c)
 	case chunkFragment:
 		return a.fragmentReceived(c)
+	case chunkParity:
+		return a.parityReceived(c)
 	case chunkCancel:
 		return a.cancelReceived(c)
 	case chunkResetStream:

@@ -36,7 +36,7 @@ func (a *Assoc) appendPacket(t instant, b []byte) []byte {
 	waiting := a.controlDue() || !a.ready.empty() || copies
 	data := waiting && a.mayBeSent(t)
 	if copies && !data && a.nextSend == 0 {
-		a.giveUpCopies(t)
+		a.red.held = true
 	}
 	if !data && len(a.pathResponses) > 0 {
 		return a.appendPathResponses(t, b)
@@ -75,7 +75,7 @@ func (a *Assoc) appendPacket(t instant, b []byte) []byte {
 			b = a.appendControlStream(b, end, p)
 		}
 		n := len(b)
-		b = a.appendCopies(b, t, end, p)
+		b = a.appendRedundancy(b, t, end, p)
 		b = a.appendData(b, t, end, p)
 		if len(b) == n && p.eliciting && a.on == Datagrams {
 			b = a.pad(b, start)
@@ -83,11 +83,11 @@ func (a *Assoc) appendPacket(t instant, b []byte) []byte {
 	}
 	if len(b) == head {
 		a.loss.sent.unpush()
-		a.giveUpCopies(t) // for which there was no room
+		a.giveUpDue(t) // for which there was no room
 		return b[:start]
 	}
 	if b = a.seal(b, start, p.pn); len(b) == start { // there are no keys
-		a.giveUpCopies(t)
+		a.giveUpDue(t)
 		a.requeue(t, p)
 		a.loss.sent.unpush()
 		return b
@@ -487,6 +487,7 @@ func (a *Assoc) rest() {
 		s.rest()
 	}
 	a.red.release()
+	a.coders = nil
 	if a.moves != nil {
 		a.moves.forget()
 	}

@@ -34,6 +34,7 @@ const (
 	chunkMessage       chunkType = 0x20 // to 0x21: [length], body
 	chunkFragment      chunkType = 0x24 // to 0x25: message, total, offset, [length], data
 	chunkCancel        chunkType = 0x28 // to 0x29: message, total, [channel, sequence]
+	chunkParity        chunkType = 0x2c // to 0x2d: message, total, shards, block, index, [length], data
 )
 
 // Bits in the type of a chunk.
@@ -50,7 +51,7 @@ func (t chunkType) base() chunkType {
 	switch {
 	case t >= 0x08 && t <= 0x0f:
 		return chunkStream
-	case t == 0x21, t == 0x25, t == 0x29:
+	case t == 0x21, t == 0x25, t == 0x29, t == 0x2d:
 		return t &^ 1
 	}
 	return t
@@ -63,7 +64,7 @@ var chunkNames = map[chunkType]string{
 	chunkDataBlocked: "DATA_BLOCKED", chunkStreamBlocked: "STREAM_BLOCKED", chunkMsgBlocked: "MESSAGES_BLOCKED",
 	chunkPathChallenge: "PATH_CHALLENGE", chunkPathResponse: "PATH_RESPONSE", chunkClose: "CLOSE",
 	chunkCrypto: "CRYPTO", chunkHandshakeDone: "HANDSHAKE_DONE", chunkMove: "MOVE",
-	chunkMessage: "MESSAGE", chunkFragment: "FRAGMENT", chunkCancel: "CANCEL",
+	chunkMessage: "MESSAGE", chunkFragment: "FRAGMENT", chunkCancel: "CANCEL", chunkParity: "PARITY",
 }
 
 // String returns the name that PROTOCOL §7.5 uses.
@@ -81,13 +82,15 @@ type chunk struct {
 
 	id     uint64 // stream, message; MOVE: carrier
 	offset uint64 // of data
-	total  uint64 // FRAGMENT, CANCEL: length of the message's body; RESET_STREAM: final size
+	total  uint64 // FRAGMENT, CANCEL, PARITY: length of the message's body; RESET_STREAM: final size
 	value  uint64 // credit; code; MOVE: sequence; ACK: the delay in microseconds
 	data   []byte // data, body, reason, the 8 bytes of a path chunk; ACK: its ranges, see ackRanges
 	fin    bool   // STREAM
 
 	ordered           bool // CANCEL: channel and sequence are there
 	channel, sequence uint64
+
+	shards, block, index uint64 // PARITY
 
 	largest uint64 // ACK: the largest packet number
 	ranges  uint64 // ACK: how many pairs data has after the first range
@@ -177,6 +180,11 @@ func parseChunk(b []byte, c *chunk) (int, error) {
 		c.id, c.total, c.offset = r.varint(), r.varint(), r.varint()
 		c.data = r.data(t&messageLen != 0)
 		r.ok = r.ok && len(c.data) > 0 && c.offset+uint64(len(c.data)) <= c.total
+	case chunkParity:
+		c.id, c.total = r.varint(), r.varint()
+		c.shards, c.block, c.index = r.varint(), r.varint(), r.varint()
+		c.data = r.data(t&messageLen != 0)
+		r.ok = r.ok && len(c.data) > 0
 	case chunkCancel:
 		c.id, c.total = r.varint(), r.varint()
 		if c.ordered = t&cancelInLine != 0; c.ordered {
@@ -348,6 +356,20 @@ func appendFragmentHead(b []byte, id, total, offset uint64, n int, last bool) []
 		return appendValues(b, chunkFragment, id, total, offset)
 	}
 	return appendValues(b, chunkFragment|messageLen, id, total, offset, uint64(n))
+}
+
+// parityHead returns the length of a PARITY before its length field.
+func parityHead(id, total, shards, block, index uint64) int {
+	n := 1
+	for _, v := range [...]uint64{id, total, shards, block, index} {
+		n += framing.VarintLen(v)
+	}
+	return n
+}
+
+// appendParityHead appends a PARITY up to its data.
+func appendParityHead(b []byte, id, total, shards, block, index uint64, n int) []byte {
+	return appendValues(b, chunkParity|messageLen, id, total, shards, block, index, uint64(n))
 }
 
 // appendMessage appends a whole MESSAGE with the body in parts.

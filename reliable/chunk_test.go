@@ -97,6 +97,9 @@ var chunkCases = []chunkCase{
 		fragmentChunk(7, 70000, 1024, "a", true)},
 	{"fragment, length", "25 07 02 01 01 61", chunk{typ: chunkFragment, id: 7, total: 2, offset: 1, data: []byte("a")},
 		fragmentChunk(7, 2, 1, "a", false)},
+	{"parity to the end", "2c 07 80 01 11 70 20 02 01 61", chunk{typ: chunkParity, id: 7, total: 70000, shards: 32, block: 2, index: 1, data: []byte("a")}, nil},
+	{"parity, length", "2d 07 44 00 05 00 3f 02 61 62", chunk{typ: chunkParity, id: 7, total: 1024, shards: 5, index: 63, data: []byte("ab")},
+		append(appendParityHead(nil, 7, 1024, 5, 0, 63, 2), "ab"...)},
 	{"cancel", "28 07 40 64", chunk{typ: chunkCancel, id: 7, total: 100}, appendCancel(nil, 7, 100, false, 1, 2)},
 	{"cancel with a place in line", "29 07 40 64 01 02", chunk{typ: chunkCancel, id: 7, total: 100, ordered: true, channel: 1, sequence: 2},
 		appendCancel(nil, 7, 100, true, 1, 2)},
@@ -104,7 +107,7 @@ var chunkCases = []chunkCase{
 
 // toTheEnd reports whether the chunk has no length, so that it takes what follows.
 func toTheEnd(t byte) bool {
-	return t >= 0x08 && t <= 0x0f && t&streamLen == 0 || t == 0x20 || t == 0x24
+	return t >= 0x08 && t <= 0x0f && t&streamLen == 0 || t == 0x20 || t == 0x24 || t == 0x2c
 }
 
 // TestChunkBytes: the formats of PROTOCOL §7.5, both ways.
@@ -138,7 +141,7 @@ func TestChunkBytes(t *testing.T) {
 // prefixOK reports whether only data is missing of the first i bytes.
 func prefixOK(tt chunkCase, i int) bool {
 	head := len(strings.ReplaceAll(tt.hex, " ", ""))/2 - len(tt.want.data)
-	if tt.want.typ == chunkFragment {
+	if tt.want.typ == chunkFragment || tt.want.typ == chunkParity {
 		head++ // one byte of data must be there
 	}
 	return i >= head
@@ -355,6 +358,8 @@ func encode(c *chunk) []byte {
 		return appendMessage(nil, false, c.data)
 	case chunkFragment:
 		return fragmentChunk(c.id, c.total, c.offset, string(c.data), false)
+	case chunkParity:
+		return append(appendParityHead(nil, c.id, c.total, c.shards, c.block, c.index, len(c.data)), c.data...)
 	case chunkCancel:
 		return appendCancel(nil, c.id, c.total, c.ordered, c.channel, c.sequence)
 	case chunkCrypto:

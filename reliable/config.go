@@ -67,6 +67,7 @@ type Limits struct {
 	MaxMessages   int64         // first credit for messages; see MessageWindow
 	MaxMessage    int64         // largest payload of a message
 	AckDelay      time.Duration // longest delay of an acknowledgement
+	Parity        bool          // it takes PARITY
 }
 
 // Retry says how long a message that wants an acknowledgement is tried: an attempt

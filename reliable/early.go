@@ -120,7 +120,7 @@ func (a *Assoc) unsettled() []*Outgoing {
 // restartMessage is startOver for one message.
 func (a *Assoc) restartMessage(t instant, m *Outgoing) {
 	m.queued, m.waiting, m.started = false, false, false
-	m.next, m.lost, m.attempts, m.progress = 0, nil, 0, t
+	m.next, m.lost, m.attempts, m.progress, m.parity = 0, nil, 0, t, nil
 	if m.Ordered {
 		a.line(m)
 	}

@@ -44,6 +44,17 @@ func bounds(t *testing.T, a *Assoc) {
 	}
 	held = 0
 	for _, p := range a.partials {
+		if p.parity != nil {
+			kept := int64(0)
+			for _, b := range p.parity.blocks {
+				for _, s := range b {
+					kept += int64(len(s.data))
+				}
+			}
+			if kept >= p.total {
+				t.Fatalf("%d bytes of parity for a message of %d", kept, p.total)
+			}
+		}
 		held += int64(len(p.body))
 		for _, b := range p.blocks {
 			held += int64(len(b))
@@ -75,6 +86,7 @@ func FuzzReceive(f *testing.F) {
 	f.Add(append([]byte{1, 9, 2, 3, 3, 40}, appendStreamHead(nil, 0, 0, 3, true, false)...))
 	f.Add(append([]byte{0, 30}, appendAck(nil, []pnRange{{0, 1}, {3, 4}}, 100, 100)...))
 	f.Add(append([]byte{1, 200, 2, 2, 0, 20}, appendFragmentHead(nil, 0, 100, 7, 3, false)...))
+	f.Add(append([]byte{0, 40}, joined(parityChunk(0, []byte("a message in three parts"), 10, 3, 0, 1), fragmentChunk(0, 24, 0, "a message in three p", false))...))
 	f.Add(append([]byte{0, 20}, appendCancel(nil, 3, 1000, true, 2, 1)...))
 	f.Add(append([]byte{4, 0, 0, 20}, appendClose(nil, 7, "why")...))
 	f.Add(append([]byte{0, 20}, appendValues(nil, chunkResetStream, 0, 5, 1000)...))
@@ -119,6 +131,7 @@ func fuzzReceive(t *testing.T, script []byte, seal func(c *Config)) {
 		c.Local.MaxStreamData, c.Local.MaxData = 20000, 30000
 		c.Peer.MaxStreamData, c.Peer.MaxData = 20000, 30000
 		c.ReceiveWindow = 40000
+		c.Local.Parity, c.Peer.Parity, c.Redundancy = true, true, 3
 	})
 	a := s.ends[1]
 	choices := byte(11)
@@ -158,7 +171,7 @@ func fuzzReceive(t *testing.T, script []byte, seal func(c *Config)) {
 		case 1:
 			a.Write(s.now, 0, make([]byte, 10*int(next())))
 		case 2:
-			a.SendMessage(s.now, &Outgoing{Payload: make([]byte, 20*int(next())), Ack: op&8 != 0, Ordered: op&16 != 0, Lifetime: time.Duration(op>>5) * time.Second})
+			a.SendMessage(s.now, &Outgoing{Payload: make([]byte, 20*int(next())), Ack: op&8 != 0, Ordered: op&16 != 0, Redundant: op&128 != 0, Lifetime: time.Duration(op>>5) * time.Second})
 		case 3:
 			s.now = s.now.Add(time.Duration(next()) * time.Millisecond)
 			a.Advance(s.now)

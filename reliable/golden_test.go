@@ -34,6 +34,7 @@ var goldenPackets = []goldenPacket{
 		fragmentChunk(0, 70005, 69999, "uvwxyz", true)), []chunkType{chunkFragment, chunkFragment}},
 	{"Packet: CANCEL", true, 10, joined(appendCancel(nil, 0, 70005, true, 2, 5), appendCancel(nil, 1, 300, false, 0, 0)),
 		[]chunkType{chunkCancel, chunkCancel}},
+	{"Packet: PARITY", true, 13, appendedParity(1, "\x00parity", 3, 3, 0, 1), []chunkType{chunkParity}},
 	{"Packet: MOVE", true, 12, appendValues(nil, chunkMove, 3, 1), []chunkType{chunkMove}},
 	{"Packet: CLOSE", true, 11, appendClose(nil, 0x100+4, "größer"), []chunkType{chunkClose}},
 }

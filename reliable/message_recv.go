@@ -34,19 +34,9 @@ func (a *Assoc) fragmentReceived(c *chunk) error {
 	if a.messagesDone.contains(c.id) {
 		return nil // all of it came already
 	}
-	m := a.partials[c.id]
-	if m == nil {
-		if len(a.partials) >= 2*maxOpenMessages {
-			return protocolError("too many messages begun and not ended")
-		}
-		if err := a.beginMessage(c.id, c.total); err != nil {
-			return err
-		}
-		m = &partial{total: int64(c.total)}
-		put(&a.partials, c.id, m)
-	}
-	if m.total != int64(c.total) {
-		return protocolError("length of a message has changed")
+	m, err := a.partialOf(c)
+	if err != nil {
+		return err
 	}
 	pool := a.pool
 	if m.needsBlocks(int64(n)) {
@@ -55,11 +45,40 @@ func (a *Assoc) fragmentReceived(c *chunk) error {
 	if !m.write(pool, int64(c.offset), c.data) {
 		return errNoRoom
 	}
+	if m.parity != nil {
+		if err := a.rebuildAround(m, int64(c.offset), int64(c.offset+n)); err != nil {
+			return err
+		}
+	}
+	return a.finishMessage(c.id, m)
+}
+
+// partialOf returns what there is of the message of a chunk, which may be its first.
+func (a *Assoc) partialOf(c *chunk) (*partial, error) {
+	m := a.partials[c.id]
+	if m == nil {
+		if len(a.partials) >= 2*maxOpenMessages {
+			return nil, protocolError("too many messages begun and not ended")
+		}
+		if err := a.beginMessage(c.id, c.total); err != nil {
+			return nil, err
+		}
+		m = &partial{total: int64(c.total)}
+		put(&a.partials, c.id, m)
+	}
+	if m.total != int64(c.total) {
+		return nil, protocolError("length of a message has changed")
+	}
+	return m, nil
+}
+
+// finishMessage delivers a message if it is whole.
+func (a *Assoc) finishMessage(id uint64, m *partial) error {
 	if m.got < m.total {
 		return nil
 	}
-	delete(a.partials, c.id)
-	if err := a.endMessage(c.id); err != nil {
+	delete(a.partials, id)
+	if err := a.endMessage(id); err != nil {
 		return err
 	}
 	in, ordered, ch, seq, err := a.parseBody(m.body)

@@ -54,9 +54,10 @@ type Outgoing struct {
 	acked      spanSet[int64]
 	lost       spanSet[int64]
 	ackedBytes int64
-	nth        uint8 // of the packets with all of it, see redundancy.go
-	late       uint8 // copies sent since an answer should have come
-	missed     bool  // the first of them was lost
+	nth        uint8       // of the packets with all of it, see redundancy.go
+	late       uint8       // copies sent since an answer should have come
+	missed     bool        // the first of them was lost
+	parity     *paritySend // nil without any
 
 	expires  instant // end of Lifetime
 	progress instant // last acknowledgement, or begin of an attempt
@@ -279,6 +280,14 @@ func (a *Assoc) appendMessage(b []byte, t instant, room int, m *Outgoing, p *sen
 	if m.Redundant && start == 0 && room < wholeLen(m) && a.fitsPacket(m) && a.loss.probes == 0 {
 		return b, false, false // in one piece it has copies
 	}
+	if m.Redundant && !again {
+		if m.next == 0 {
+			a.layParity(m)
+		}
+		if m.parity != nil {
+			end = a.cutShard(m, start, end, room)
+		}
+	}
 	n, last := dataFit(room, head, int(min(end-start, int64(room))))
 	if n == 0 || room < head {
 		return b, false, false
@@ -335,6 +344,11 @@ func (a *Assoc) messageAcked(t instant, m *Outgoing, it *sentItem) {
 	m.progress, m.attempts = t, 0
 	m.lost.remove(it.start, it.end)
 	m.ackedBytes += m.acked.add(it.start, it.end)
+	if m.parity != nil {
+		if a.rebuiltBy(t, m, it.start, it.end); m.done {
+			return
+		}
+	}
 	if m.ackedBytes == m.total() {
 		a.copyArrived(m)
 		a.settleMessage(m, nil)
@@ -344,6 +358,9 @@ func (a *Assoc) messageAcked(t instant, m *Outgoing, it *sentItem) {
 // messageLost has a part of m sent again.
 func (a *Assoc) messageLost(m *Outgoing, it *sentItem) {
 	if m.Redundant && a.spared(m, it) || m.done {
+		return
+	}
+	if m.parity != nil && m.acked.covers(it.start, it.end) {
 		return
 	}
 	m.lost.add(it.start, it.end)
@@ -409,7 +426,7 @@ func (a *Assoc) settleMessage(m *Outgoing, err error) {
 	if err == nil {
 		a.stats.MessagesSent++
 	}
-	m.acked, m.lost, m.head = nil, nil, nil
+	m.acked, m.lost, m.head, m.parity = nil, nil, nil, nil
 	if !movable(err) {
 		m.Header, m.Payload = nil, nil
 	}

@@ -19,10 +19,11 @@ type partial struct {
 	total  int64
 	have   spanSet[int64]
 	got    int64
-	body   []byte   // total bytes, once a sixth has come
-	blocks [][]byte // until they have moved to body
-	moved  int      // of blocks
-	loose  loose    // what lies in none of them
+	body   []byte      // total bytes, once a sixth has come
+	blocks [][]byte    // until they have moved to body
+	moved  int         // of blocks
+	loose  loose       // what lies in none of them
+	parity *parityRecv // nil before any has come
 }
 
 // needsBlocks reports whether write may need a pool for n bytes: not if they are enough for a body.

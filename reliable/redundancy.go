@@ -47,7 +47,9 @@ type redundancy struct {
 	busy   float64 // bytes that may go in front of what waits
 
 	copies [againCopies + 1]dueQueue // first copies, second ones, ...
-	queued int                       // messages in Assoc.ready that ask for it
+	parity []dueParity
+	held   bool // by the window: nothing is due
+	queued int  // messages in Assoc.ready that ask for it
 }
 
 // A dueCopy is a copy that waits for its time.
@@ -228,6 +230,9 @@ func (a *Assoc) redundantSent(t instant, m *Outgoing, n int, again bool) {
 		m.missed = false // it was not spared that
 	} else {
 		r.earned = min(r.earned+float64(n)*a.c.Redundancy, maxEarned)
+		if m.parity != nil {
+			a.parityFor(t, m)
+		}
 	}
 	if a.on == Datagrams && m.nth > 0 && len(m.lost) == 0 {
 		r.copies[0].push(dueCopy{m, t.add(r.spacing(0, a.rtt.smoothed))})
@@ -250,7 +255,13 @@ func (a *Assoc) redundancyAt() instant {
 	if a.red == nil || a.on != Datagrams || a.moves != nil && !a.moves.attached[Datagrams] {
 		return 0
 	}
+	if a.red.held {
+		return 0 // until there is an acknowledgement
+	}
 	var at instant
+	if len(a.red.parity) > 0 {
+		at = a.red.parity[0].due
+	}
 	for i := range a.red.copies {
 		if c := a.red.copies[i].front(); c != nil && (at == 0 || c.due < at) {
 			at = c.due
@@ -262,33 +273,38 @@ func (a *Assoc) redundancyAt() instant {
 	return at
 }
 
-// redundancyDue reports whether a copy should go now, in a packet of its own if there is
-// no other. Those that cannot, or need not, are given up.
+// redundancyDue reports whether something should go now, in a packet of its own if there
+// is no other. What cannot, or need not, is given up.
 func (a *Assoc) redundancyDue(t instant) bool {
 	if a.red == nil {
 		return false
 	}
-	due := false
+	a.red.held = false
+	due := a.nextParity(t, t) != nil
 	for i := range a.red.copies {
 		due = a.nextCopy(t, t, i) != nil || due
-	}
-	if due && a.loss.inflight > a.cc.window()*3/4 {
-		a.giveUpCopies(t)
-		due = false
 	}
 	return due
 }
 
-// giveUpCopies drops the copies that are due: they would take what others need.
-func (a *Assoc) giveUpCopies(t instant) {
+// giveUpDue drops what is due: there was no packet for it.
+func (a *Assoc) giveUpDue(t instant) {
 	if a.red == nil {
 		return
+	}
+	for a.nextParity(t, t) != nil {
+		a.red.popParity()
 	}
 	for i := range a.red.copies {
 		for a.nextCopy(t, t, i) != nil {
 			a.red.copies[i].pop()
 		}
 	}
+}
+
+// patienceOfCopies is how late redundancy is of use.
+func (a *Assoc) patienceOfCopies() time.Duration {
+	return max(a.rtt.smoothed/2, 2*maxSpacing)
 }
 
 // nextCopy returns the first copy i that is due by the given time and of use, and that
@@ -301,7 +317,7 @@ func (a *Assoc) nextCopy(t, by instant, i int) *Outgoing {
 			return nil
 		}
 		m := c.msg
-		if !m.done && m.started && len(m.lost) == 0 && m.next == m.total() && a.on == Datagrams &&
+		if !m.done && m.started && t.sub(c.due) <= a.patienceOfCopies() && len(m.lost) == 0 && m.next == m.total() && a.on == Datagrams &&
 			a.fitsPacket(m) && a.affords(t, int(m.total())) {
 			return m
 		}
@@ -309,11 +325,12 @@ func (a *Assoc) nextCopy(t, by instant, i int) *Outgoing {
 	}
 }
 
-// appendCopies appends the copies that are due, or soon will be, as many as fit.
-func (a *Assoc) appendCopies(b []byte, t instant, end int, p *sentPacket) []byte {
+// appendRedundancy appends what is due, or soon will be, as much as fits.
+func (a *Assoc) appendRedundancy(b []byte, t instant, end int, p *sentPacket) []byte {
 	if a.red == nil {
 		return b
 	}
+	b = a.appendParity(b, t, end, p)
 	for i := range a.red.copies {
 		for {
 			m := a.nextCopy(t, t.add(copySlack), i)
@@ -394,7 +411,7 @@ func (r *redundancy) startOver() {
 // release gives memory back.
 func (r *redundancy) release() {
 	if r != nil {
-		r.copies = [againCopies + 1]dueQueue{}
+		r.copies, r.parity = [againCopies + 1]dueQueue{}, nil
 	}
 }
 

@@ -22,6 +22,7 @@ const (
 	itemControl                         // bytes of the control stream
 	itemDone                            // HANDSHAKE_DONE
 	itemMove                            // MOVE: end is its sequence
+	itemParity                          // a parity shard: start is its block
 )
 
 // A sentItem is one thing in a packet.

@@ -15,6 +15,7 @@ type Counters struct {
 	BytesRetransmitted           uint64 // of streams and messages
 	RedundantSent                uint64 // bytes of copies and parity of messages
 	RedundantRepaired            uint64 // lost packets with parts of messages that had arrived otherwise
+	ShardsRebuilt                uint64 // of received messages, from parity
 	ProbeTimeouts                uint64
 	BlackHoles                   uint64 // path MTUs that stopped to pass
 

@@ -102,6 +102,13 @@ func (c *chunk) appendText(b []byte, n int) []byte {
 		num("total", c.total)
 		num("offset", c.offset)
 		data()
+	case chunkParity:
+		num("message", c.id)
+		num("total", c.total)
+		num("shards", c.shards)
+		num("block", c.block)
+		num("index", c.index)
+		data()
 	case chunkCancel:
 		num("message", c.id)
 		num("total", c.total)

@@ -98,6 +98,9 @@ func chunkToJSON(c *chunk) chunkJSON {
 	case chunkFragment:
 		set("message", c.id, "total", c.total, "offset", c.offset)
 		j.Data["data"] = c.data
+	case chunkParity:
+		set("message", c.id, "total", c.total, "shards", c.shards, "block", c.block, "index", c.index)
+		j.Data["data"] = c.data
 	case chunkCancel:
 		set("message", c.id, "total", c.total)
 		if c.ordered {

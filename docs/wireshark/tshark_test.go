@@ -202,6 +202,9 @@ func shownChunk(c *node) string {
 		add("channel", "vstp.message.channel")
 		add("sequence", "vstp.message.sequence")
 	}
+	add("shards", "vstp.parity.shards")
+	add("block", "vstp.parity.block")
+	add("index", "vstp.parity.index")
 	if strings.HasPrefix(s, "MOVE") {
 		add("sequence", "vstp.move.sequence")
 		s += " carrier=" + map[string]string{"0": "udp", "1": "tcp"}[c.child("vstp.move.carrier").Show]
@@ -258,7 +261,7 @@ func expected(f framing.Frame, trailer, datagram, crate bool) string {
 }
 
 var reservedNames = map[byte]string{
-	0x07: "reset token", 0x09: "carriers", 0x0a: "attach", 0x1f: "crypto",
+	0x07: "reset token", 0x09: "carriers", 0x0a: "attach", 0x0b: "parity", 0x1f: "crypto",
 	0x01: "packet", 0x02: "message", 0x03: "cancel", 0x04: "code", 0x05: "close", 0x06: "ping",
 	0x10: "versions", 0x11: "session id", 0x12: "max frame", 0x13: "max message", 0x14: "checksum",
 	0x15: "compress", 0x16: "idle", 0x17: "cookie", 0x18: "source id", 0x19: "part", 0x1a: "max datagram",

@@ -26,12 +26,12 @@ local CHUNKS = { -- §7.5, by the type without the bits that say what else is th
   [0x12] = "MAX_STREAMS", [0x13] = "MAX_MESSAGES", [0x14] = "DATA_BLOCKED",
   [0x15] = "STREAM_BLOCKED", [0x16] = "MESSAGES_BLOCKED", [0x1a] = "PATH_CHALLENGE",
   [0x1b] = "PATH_RESPONSE", [0x1c] = "CLOSE", [0x1d] = "MOVE", [0x1e] = "HANDSHAKE_DONE", [0x20] = "MESSAGE", [0x24] = "FRAGMENT",
-  [0x28] = "CANCEL",
+  [0x28] = "CANCEL", [0x2c] = "PARITY",
 }
 local CHUNK_TYPES = {} -- the same for every value of the byte
 for t, name in pairs(CHUNKS) do CHUNK_TYPES[t] = name end
 for t = 0x09, 0x0f do CHUNK_TYPES[t] = "STREAM" end
-for _, t in ipairs({ 0x20, 0x24, 0x28 }) do CHUNK_TYPES[t + 1] = CHUNKS[t] end
+for _, t in ipairs({ 0x20, 0x24, 0x28, 0x2c }) do CHUNK_TYPES[t + 1] = CHUNKS[t] end
 
 local PROFILES = { "negotiated", "crate", "unknown" }
 local NEGOTIATED, CRATE, UNKNOWN = 1, 2, 3
@@ -121,6 +121,10 @@ field("attach.n", "uint64", "Attach: number of the attempt")
 field("attach.proof", "bytes", "Attach: proof")
 field("move.sequence", "uint64", "Move: sequence")
 field("move.carrier", "uint64", "Move: carrier", base.DEC, CARRIERS)
+field("parity", "uint8", "Parity")
+field("parity.shards", "uint64", "Shards of a block")
+field("parity.block", "uint64", "Block")
+field("parity.index", "uint64", "Index")
 field("padding", "bytes", "Padding")
 field("reset_token", "bytes", "Reset token")
 field("crypto.offset", "uint64", "Offset in the Initial level of TLS")
@@ -476,6 +480,7 @@ local KEYS = {
     tree:add(f["attach.proof"], range(16, 16))
     return tostring(range(0, 8):bytes()):lower() .. " n=" .. tostring(range(8, 8):uint64()), true
   end },
+  ["\11"] = { name = "parity", types = { [HELLO] = 1, [WELCOME] = 1 }, show = one_byte("parity", { [0] = "no", "yes" }) },
   ["\16"] = { name = "versions", types = { [HELLO] = 1, [WELCOME] = 1 }, show = function(tree, range, c)
     local r, out = reader(c.tvb, range:offset(), range:offset() + range:len(), tree), {}
     while r.ok and r:left() > 0 do
@@ -844,9 +849,26 @@ chunk[0x28] = function(r, typ)
   return s
 end
 
+chunk[0x2c] = function(r, typ)
+  local id, uid = r:varint(f["message.id"])
+  local total, utotal = r:varint(f["message.total"])
+  local shards = r:varint(f["parity.shards"])
+  local block, ublock = r:varint(f["parity.block"])
+  local index = r:varint(f["parity.index"])
+  local len = r:left()
+  if has(typ, 0x01) then len = r:varint(f["message.length"]) end
+  r:data(len)
+  local s = string.format("PARITY msg=%s total=%s shards=%s block=%s index=%s len=%d", num(id, uid), num(total, utotal),
+    num(shards), num(block, ublock), num(index), len)
+  if len == 0 then return s, "empty parity" end
+  if shards < 2 or shards > 64 then return s, "a block of less than 2 or more than 64 shards" end
+  if index >= 64 then return s, "an index of 64 or more" end
+  return s
+end
+
 local function base_type(typ)
   if typ >= 0x08 and typ <= 0x0f then return 0x08 end
-  if typ == 0x21 or typ == 0x25 or typ == 0x29 then return typ - 1 end
+  if typ == 0x21 or typ == 0x25 or typ == 0x29 or typ == 0x2d then return typ - 1 end
   return typ
 end
 

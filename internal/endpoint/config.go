@@ -165,6 +165,7 @@ func (e *Endpoint) params(id reliable.ConnID, stream bool) handshake.DatagramPar
 		MaxDatagram: e.maxDatagram,
 		Credit:      c.credit(),
 		AckDelay:    reliable.DefaultAckDelay,
+		Parity:      true,
 		Stream:      stream,
 	}
 	if c.Auto != nil && stream {
@@ -194,6 +195,7 @@ func (e *Endpoint) engineConfig(s *Session, r *handshake.DatagramResult, rtt tim
 			MaxMessages:   own.Credit.MaxMessages,
 			MaxMessage:    own.MaxMessage,
 			AckDelay:      own.AckDelay,
+			Parity:        own.Parity,
 		},
 		Peer: reliable.Limits{
 			MaxDatagram:   r.Peer.MaxDatagram,
@@ -203,6 +205,7 @@ func (e *Endpoint) engineConfig(s *Session, r *handshake.DatagramResult, rtt tim
 			MaxMessages:   r.Peer.Credit.MaxMessages,
 			MaxMessage:    r.Peer.MaxMessage,
 			AckDelay:      r.Peer.AckDelay,
+			Parity:        r.Peer.Parity,
 		},
 		SearchMTU:     largest,
 		RTT:           rtt,

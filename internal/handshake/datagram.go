@@ -42,6 +42,7 @@ type DatagramParams struct {
 	MaxDatagram int           // largest datagram received; if zero, MinMaxDatagram
 	Credit      Credit        // first credits
 	AckDelay    time.Duration // in whole microseconds; if zero, DefaultAckDelay
+	Parity      bool          // it takes PARITY
 	Stream      bool          // client: asks for a byte stream too, not only for messages
 	Moves       bool          // client: and would move between carriers; stands for Stream too
 	Carriers    Carriers      // server: where it takes this session; sent to a client that would move
@@ -53,6 +54,7 @@ type DatagramLimits struct {
 	Credit      Credit
 	MaxMessage  int64
 	AckDelay    time.Duration
+	Parity      bool
 }
 
 // DatagramResult is what both sides know after the handshake in datagrams.

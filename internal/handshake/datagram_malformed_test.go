@@ -25,6 +25,10 @@ var badDatagramValues = []struct {
 	{"ack delay too long", framing.Header{varints(framing.KeyAckDelay, 1_000_001)}},
 	{"ack delay empty", framing.Header{f1(framing.KeyAckDelay, "")}},
 	{"ack delay and more", framing.Header{varints(framing.KeyAckDelay, 1, 1)}},
+	{"parity empty", framing.Header{f1(framing.KeyParity, "")}},
+	{"parity 2", framing.Header{f1(framing.KeyParity, "\x02")}},
+	{"parity of two bytes", framing.Header{f1(framing.KeyParity, "\x01\x01")}},
+	{"parity twice", framing.Header{f1(framing.KeyParity, "\x01"), f1(framing.KeyParity, "\x01")}},
 	{"ack delay twice", framing.Header{varints(framing.KeyAckDelay, 1), varints(framing.KeyAckDelay, 1)}},
 }
 

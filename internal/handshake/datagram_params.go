@@ -11,7 +11,7 @@ const (
 	firstDatagramKey = 0x1a // framing.KeyMaxDatagram
 	lastDatagramKey  = 0x1d // framing.KeyService
 
-	maxDatagramOwn = maxOwn + lastDatagramKey - firstDatagramKey + 2 // and carriers
+	maxDatagramOwn = maxOwn + lastDatagramKey - firstDatagramKey + 3 // and carriers, parity
 )
 
 // checkDatagram is check for what datagrams have in addition.
@@ -66,6 +66,9 @@ func appendDatagramOnly(h framing.Header, p *DatagramParams) framing.Header {
 	if p.AckDelay != DefaultAckDelay {
 		h = append(h, varintField(framing.KeyAckDelay, uint64(p.AckDelay/time.Microsecond)))
 	}
+	if p.Parity {
+		h = append(h, framing.Field{Key: framing.KeyParity, Value: "\x01"})
+	}
 	return h
 }
 
@@ -103,6 +106,7 @@ func appendBlock(own framing.Header, user ...framing.Header) ([]byte, error) {
 type datagramFields struct {
 	fields
 	v        [lastDatagramKey - firstDatagramKey + 1][]byte // by key; nil means absent
+	parity   []byte                                         // nil means absent
 	carriers []byte                                         // of WELCOME; nil means absent
 	repeated bool
 }
@@ -122,6 +126,10 @@ func scanDatagram(t framing.Type, block framing.RawHeader) (fs datagramFields, e
 		if t == framing.TypeWelcome && string(key) == framing.KeyCarriers {
 			fs.repeated = fs.repeated || fs.carriers != nil
 			fs.carriers = value
+		}
+		if string(key) == framing.KeyParity {
+			fs.repeated = fs.repeated || fs.parity != nil
+			fs.parity = value
 		}
 		if len(key) != 1 || key[0] < firstDatagramKey || key[0] > lastDatagramKey {
 			continue
@@ -172,6 +180,12 @@ func (fs *datagramFields) params() (p DatagramParams, err error) {
 		}
 		p.Stream, p.Moves = b[0] >= 1, b[0] == 2
 	}
+	if b := fs.parity; b != nil {
+		if len(b) != 1 || b[0] > 1 {
+			return p, protocol("bad parity")
+		}
+		p.Parity = b[0] == 1
+	}
 	p.Carriers = parseCarriers(fs.carriers)
 	return p, nil
 }
@@ -190,7 +204,7 @@ func (c *Credit) parse(b []byte) bool {
 
 // limits is what a received p grants.
 func (p *DatagramParams) limits() DatagramLimits {
-	return DatagramLimits{MaxDatagram: p.MaxDatagram, Credit: p.Credit, MaxMessage: p.MaxMessage, AckDelay: p.AckDelay}
+	return DatagramLimits{MaxDatagram: p.MaxDatagram, Credit: p.Credit, MaxMessage: p.MaxMessage, AckDelay: p.AckDelay, Parity: p.Parity}
 }
 
 // chooseVersion returns the first of the client's list that the server knows.

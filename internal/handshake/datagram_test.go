@@ -137,17 +137,17 @@ func TestDatagramAgreement(t *testing.T) {
 		cr.Checksum || sr.Checksum || !slices.Equal(cr.PeerHeader, richServer.Header) || !slices.Equal(sr.PeerHeader, richClient.Header) {
 		t.Errorf("client %+v\nserver %+v", cr, sr)
 	}
-	if want := (DatagramLimits{9000, richServer.Credit, 1 << 30, time.Millisecond}); cr.Peer != want {
+	if want := (DatagramLimits{9000, richServer.Credit, 1 << 30, time.Millisecond, false}); cr.Peer != want {
 		t.Errorf("the server grants %+v, want %+v", cr.Peer, want)
 	}
-	if want := (DatagramLimits{MaxMaxDatagram, richClient.Credit, 16 << 20, 2 * time.Millisecond}); sr.Peer != want {
+	if want := (DatagramLimits{MaxMaxDatagram, richClient.Credit, 16 << 20, 2 * time.Millisecond, false}); sr.Peer != want {
 		t.Errorf("the client grants %+v, want %+v", sr.Peer, want)
 	}
 	// What is absent, §7.3.
 	c, e = newDatagramClient(t, smallClient), newEndpoint(smallServer)
 	cr = finish(t, c, e)
 	sr = e.results[clientID]
-	want := DatagramLimits{MinMaxDatagram, Credit{}, DefaultMaxMessage, DefaultAckDelay}
+	want := DatagramLimits{MinMaxDatagram, Credit{}, DefaultMaxMessage, DefaultAckDelay, false}
 	if cr.Peer != want || sr.Peer != want || cr.Stream || sr.Stream || !cr.Checksum || !sr.Checksum {
 		t.Errorf("client %+v\nserver %+v", cr, sr)
 	}

@@ -71,7 +71,7 @@ func TestSealedParams(t *testing.T) {
 	// What is absent.
 	c, s = exchange(t, SealedParams{DatagramParams: DatagramParams{SourceID: clientID}}, SealedParams{DatagramParams: DatagramParams{SourceID: serverID}, ClientID: clientID})
 	for _, p := range []*SealedParams{c, s} {
-		if p.limits() != (DatagramLimits{MinMaxDatagram, Credit{}, DefaultMaxMessage, DefaultAckDelay}) || p.HasResetToken || p.Confirm || p.Stream || p.Idle != 0 {
+		if p.limits() != (DatagramLimits{MinMaxDatagram, Credit{}, DefaultMaxMessage, DefaultAckDelay, false}) || p.HasResetToken || p.Confirm || p.Stream || p.Idle != 0 {
 			t.Errorf("%+v", p)
 		}
 	}
