@@ -257,7 +257,8 @@ func clientDials(s *spec, c *contender, e *env) (values, error) {
 	deadline = m.at.Add(s.Duration)
 	for g := range s.Parallel {
 		wg.Go(func() {
-			for i := g; time.Now().Before(deadline) && failure.Load() == nil; i++ {
+			// At least one, however late this begins.
+			for i := g; (i == g || time.Now().Before(deadline)) && failure.Load() == nil; i++ {
 				if err := dial(i); err != nil {
 					failure.CompareAndSwap(nil, &err)
 					return

@@ -222,7 +222,7 @@ func TestRun(t *testing.T) {
 	defer null.Close()
 	os.Stdout = null
 	err = run([]string{
-		"-rounds", "2", "-seconds", "0.02", "-idle", "20", "-allocs", "50", "-fine", "2", "-sizes", "1024,65536", "-message-sizes", "200000",
+		"-rounds", "1", "-seconds", "0.02", "-idle", "20", "-allocs", "50", "-fine", "2", "-sizes", "1024,65536", "-message-sizes", "200000",
 		"-quiet", "-json", jsonFile, "-out", out, "-profile", filepath.Join(dir, "profiles"),
 	})
 	os.Stdout = stdout
