@@ -281,6 +281,10 @@ func (a *Assoc) MessagesEnded() bool { return a.messagesOver && !a.MessagesWaiti
 // MessagesWaiting reports whether ReceiveMessage would return one.
 func (a *Assoc) MessagesWaiting() bool { return a.inboxHead < len(a.inbox) }
 
+// CreditDue reports whether AppendDatagram has to be called after Read or ReceiveMessage:
+// there may be credit of which the peer is to be told.
+func (a *Assoc) CreditDue() bool { return a.controlDue() }
+
 // taken gives back what an unread message holds.
 func (a *Assoc) taken(in *Incoming) {
 	if in.charge > 0 {

@@ -94,8 +94,12 @@ func (s *Session) flushSome(now time.Time, writes int) (all bool) {
 		s.mu.Unlock()
 		err := sock.Write(b, size, remote, local)
 		s.ep.wrote(n, len(b), err)
-		now = time.Now()
 		s.mu.Lock()
+		if n == 1 && !more && err == nil && !s.asked && s.mob == nil {
+			s.unsent = 0
+			break // one packet, as in every short exchange: nothing has changed since
+		}
+		now = time.Now()
 		if err == nil {
 			s.unsent = 0
 		} else if !s.writeFailed(now, err, size) {
@@ -110,6 +114,14 @@ func (s *Session) flushSome(now time.Time, writes int) (all bool) {
 	s.events()
 	s.arm(now)
 	return all
+}
+
+// flushCredit is flush after something was read, which most often makes nothing to send.
+// Session.mu is held.
+func (s *Session) flushCredit(now time.Time) {
+	if s.mob != nil || s.eng.CreditDue() {
+		s.flush(now)
+	}
 }
 
 // atLimit reports whether nothing may be sent before more has come. Session.mu is held.

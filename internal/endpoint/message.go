@@ -123,7 +123,7 @@ func (s *Session) sendMessage(ctx context.Context, dl *deadline, m *session.Mess
 		if err := s.sendable(ctx, dl); err != nil {
 			return err
 		}
-		if !outlives(out, end, time.Now()) {
+		if !end.IsZero() && !outlives(out, end, time.Now()) {
 			return session.ErrExpired
 		}
 		if !s.connected {
@@ -318,10 +318,12 @@ func (s *Session) ReceiveMessage(ctx context.Context) (*session.Message, error) 
 			return nil, err
 		}
 		if s.eng != nil {
-			now := time.Now()
-			if m := s.takeMessage(now); m != nil {
-				s.flush(now)
-				return m, nil
+			if s.eng.MessagesWaiting() {
+				now := time.Now()
+				if m := s.takeMessage(now); m != nil {
+					s.flushCredit(now)
+					return m, nil
+				}
 			}
 			if s.eng.MessagesEnded() {
 				return nil, io.EOF

@@ -139,10 +139,10 @@ func (s *Session) receiveShared() (*session.Message, udpio.Addr) {
 	}
 	now := time.Now()
 	m := s.takeMessage(now)
-	if m != nil {
-		s.ep.markReady(s) // there may be more
+	if s.eng.MessagesWaiting() {
+		s.ep.markReady(s)
 	}
-	s.flush(now)
+	s.flushCredit(now)
 	gone := s.gone()
 	s.mu.Unlock()
 	if gone {

@@ -56,7 +56,7 @@ func (s *Session) readSome(p []byte) (int, error) {
 	n, err := s.eng.Read(now, 0, p)
 	if n > 0 {
 		s.stats.bytesIn += uint64(n)
-		s.flush(now) // there may be credit to grant
+		s.flushCredit(now)
 		return n, nil
 	}
 	if err == nil {
