@@ -3,6 +3,7 @@ package udpio
 import (
 	"net"
 	"net/netip"
+	"reflect"
 	"testing"
 )
 
@@ -76,3 +77,22 @@ func TestAddrOfOthers(t *testing.T) {
 		}
 	}
 }
+
+// TestNetAddr: what is returned is what package net makes of it, in one allocation.
+func TestNetAddr(t *testing.T) {
+	for _, text := range []string{"192.0.2.1:7", "[2001:db8::1]:65535", "[fe80::1%eth0]:1", "[::ffff:192.0.2.1]:7"} {
+		ap := netip.MustParseAddrPort(text)
+		got, want := Addr{AddrPort: ap}.NetAddr().(*net.UDPAddr), net.UDPAddrFromAddrPort(ap)
+		if !reflect.DeepEqual(got, want) || cap(got.IP) != len(got.IP) {
+			t.Errorf("%s: %#v, want %#v", text, got, want)
+		}
+		if n := testing.AllocsPerRun(100, func() { netAddr = Addr{AddrPort: ap}.NetAddr() }); n > 1 {
+			t.Errorf("%s: %v allocations", text, n)
+		}
+	}
+	if got := (Addr{}).NetAddr().(*net.UDPAddr); got.IP != nil || got.Port != 0 {
+		t.Errorf("%#v", got)
+	}
+}
+
+var netAddr net.Addr
