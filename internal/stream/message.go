@@ -35,13 +35,20 @@ func (p *partial) check(c *current) error {
 	return nil
 }
 
+// bufferShare is how many times what has come the buffer of a message may be.
+const bufferShare = 6
+
 // room returns space for up to n more bytes, but not beyond the total: the buffer
-// doubles with what has arrived, whatever was claimed.
+// grows with what has arrived, whatever was claimed. It doubles until a sixth is there, so
+// that most of a large message is copied once, and memory for little more than one is needed.
 func (p *partial) room(n int) []byte {
 	have := len(p.buf)
 	n = int(min(uint64(n), p.total-uint64(have)))
 	if cap(p.buf)-have < n {
 		c := int(min(p.total, uint64(max(have+n, 2*have))))
+		if p.total/bufferShare <= uint64(have+n) {
+			c = int(p.total)
+		}
 		b := make([]byte, have, c)
 		copy(b, p.buf)
 		p.buf = b
