@@ -102,7 +102,7 @@ func appendedParity(id uint64, body string, size, shards, block, index int) []by
 // A message is whole as soon as there are as many shards as it has data shards,
 // whichever they are and in whatever order they come, in each of its blocks.
 func TestParityRebuilds(t *testing.T) {
-	for seed := range uint64(100) {
+	for seed := range seeds(100) {
 		rng := rand.New(rand.NewPCG(seed, 4))
 		size, shards := 1+rng.IntN(200), 2+rng.IntN(MaxShards-1)
 		total := size*(shards-1) + 1 + rng.IntN(3*size*shards)

@@ -24,6 +24,14 @@ func burstLoss(seed uint64, loss, length float64) func([]byte) bool {
 	}
 }
 
+// seeds returns how many of n seeds are tried: fewer under the race detector.
+func seeds(n uint64) uint64 {
+	if raceEnabled {
+		return max(1, n/5)
+	}
+	return n
+}
+
 // A flow sends messages of a size at intervals, and measures how long they take.
 type flow struct {
 	size     int
@@ -143,7 +151,7 @@ func TestRedundantLatency(t *testing.T) {
 		{0.05, 8, true, 75 * time.Millisecond},
 	} {
 		t.Run(fmt.Sprintf("%v in %v, %v", tt.loss, tt.burst, tt.redundant), func(t *testing.T) {
-			for seed := range uint64(3) {
+			for seed := range seeds(3) {
 				s := newRig(t, seed, lossyLink(seed, tt.loss, tt.burst), redundant(3))
 				s.links[1].drop, s.links[1].loss = nil, tt.loss
 				f := flow{size: 200, interval: 10 * time.Millisecond, count: 3000, message: Outgoing{Repair: true, Redundant: tt.redundant}}
@@ -163,7 +171,7 @@ func TestRedundantLatency(t *testing.T) {
 // Redundancy keeps its budget, every message arrives once and whole, whatever the path
 // does, with every other option of a message.
 func TestRedundantMessages(t *testing.T) {
-	for seed := range uint64(30) {
+	for seed := range seeds(30) {
 		rng := rand.New(rand.NewPCG(seed, 9))
 		ratio := []float64{0.5, 1, 3, 8}[rng.IntN(4)]
 		link := wire{delay: time.Duration(1+rng.IntN(50)) * time.Millisecond, jitter: time.Duration(rng.IntN(30)) * time.Millisecond,
