@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strings"
 	"testing"
+	"testing/cryptotest"
 	"testing/synctest"
 	"time"
 
@@ -112,20 +114,21 @@ type linkResult struct {
 }
 
 func (r linkResult) String() string {
-	s := "goodput"
+	var s strings.Builder
+	s.WriteString("goodput")
 	for _, g := range r.goodput {
-		s += fmt.Sprintf(" %.3f", g)
+		s.WriteString(fmt.Sprintf(" %.3f", g))
 	}
 	if len(r.late) > 1 {
-		s += ", at the end"
+		s.WriteString(", at the end")
 		for _, g := range r.late {
-			s += fmt.Sprintf(" %.2f", g)
+			s.WriteString(fmt.Sprintf(" %.2f", g))
 		}
-		s += fmt.Sprintf(" (Jain %.3f)", jainIndex(r.late))
+		s.WriteString(fmt.Sprintf(" (Jain %.3f)", jainIndex(r.late)))
 	} else {
-		s += fmt.Sprintf(", at the end %.3f, 90 %% after %.1f RTT", r.late[0], r.ramp)
+		s.WriteString(fmt.Sprintf(", at the end %.3f, 90 %% after %.1f RTT", r.late[0], r.ramp))
 	}
-	return s + fmt.Sprintf(", queue %.2f, at most %.2f (%.2f at first), needless %.2f %%", r.queue, r.peak, r.first, 100*r.again)
+	return s.String() + fmt.Sprintf(", queue %.2f, at most %.2f (%.2f at first), needless %.2f %%", r.queue, r.peak, r.first, 100*r.again)
 }
 
 func jainIndex(x []float64) float64 {
@@ -144,6 +147,7 @@ func (c linkCase) run(t *testing.T, seed uint64) (r linkResult) {
 	if len(flows) == 0 {
 		flows = []linkFlow{{}}
 	}
+	cryptotest.SetGlobalRandom(t, seed) // connection ids, and what the controllers leave to chance
 	path := c.path()
 	l := newSimLink(t, seed, path, nil)
 	last := time.Duration(0)
@@ -297,5 +301,107 @@ func TestLinkTable(t *testing.T) {
 				fmt.Printf("%-52s %v\n", c, c.run(t, seed+1))
 			})
 		}
+	}
+}
+
+// linkSeeds runs a case with some seeds; under -race with one, and shorter, which is for
+// races and not for figures.
+func linkSeeds(t *testing.T, c linkCase, seeds int, check func(t *testing.T, r linkResult)) {
+	t.Helper()
+	if raceEnabled {
+		seeds = 1
+		c.time = 3 * time.Second
+		for i := range c.flows {
+			c.time += c.flows[i].start
+		}
+	}
+	t.Run(c.String(), func(t *testing.T) {
+		simnet.Run(t, seeds, func(t *testing.T, seed uint64) {
+			r := c.run(t, seed)
+			t.Log(r)
+			if !raceEnabled {
+				check(t, r)
+			}
+		})
+	})
+}
+
+// One flow, from its first byte on.
+func TestLinkGoodput(t *testing.T) {
+	for i, c := range []struct {
+		linkCase
+		goodput float64
+		ramp    float64 // 0: any
+	}{
+		{linkCase{mbits: 100, rtt: 40 * ms}, .95, 5},
+		{linkCase{mbits: 100, rtt: 40 * ms, loss: .01}, .93, 8},
+		{linkCase{mbits: 100, rtt: 40 * ms, loss: .05}, .885, 10},
+		{linkCase{mbits: 50, rtt: 200 * ms, loss: .02}, .855, 0},
+		{linkCase{mbits: 500, rtt: 10 * ms, loss: .001}, .92, 0},
+		{linkCase{mbits: 100, rtt: 40 * ms, loss: .02, burst: 8}, .8, 0},
+		{linkCase{mbits: 100, rtt: 40 * ms, reorder: .05}, .945, 5},
+		{linkCase{mbits: 100, rtt: 40 * ms, jitter: 20 * ms}, .84, 0},
+		{linkCase{mbits: 100, rtt: 40 * ms, jitter: 20 * ms, free: true}, .91, 0},
+		{linkCase{mbits: 100, rtt: 40 * ms, jitter: 20 * ms, free: true, loss: .01}, .87, 0},
+		{linkCase{mbits: 100, rtt: 40 * ms, queue: 10}, .95, 5},
+		{linkCase{mbits: 100, rtt: 40 * ms, queue: .2}, .92, 0},
+	} {
+		if raceEnabled && i%5 != 0 {
+			continue
+		}
+		c.time = 20 * time.Second
+		if c.mbits > 100 {
+			c.time = 4 * time.Second
+		}
+		seeds := 1
+		if c.loss > 0 {
+			seeds = 2
+		}
+		linkSeeds(t, c.linkCase, seeds, func(t *testing.T, r linkResult) {
+			require.GreaterOrEqual(t, r.goodput[0], c.goodput)
+			require.LessOrEqual(t, r.again, .005, "sent again without need")
+			require.LessOrEqual(t, r.queue, .5)
+			require.LessOrEqual(t, max(r.peak, r.first), 1.4)
+			if c.ramp > 0 {
+				require.LessOrEqual(t, r.ramp, c.ramp)
+			}
+		})
+	}
+}
+
+// Two flows, and one that comes later, have equal parts, four nearly so.
+func TestLinkFair(t *testing.T) {
+	late := linkFlow{start: 5 * time.Second}
+	for i, c := range []struct {
+		queue float64
+		flows []linkFlow
+		jain  float64
+	}{
+		{1, []linkFlow{{}, {}}, .95},
+		{1, []linkFlow{{}, late}, .95},
+		{2, []linkFlow{{}, {}}, .98},
+		{10, []linkFlow{{}, {}}, .98},
+		{10, []linkFlow{{}, late}, .98},
+		{2, []linkFlow{{}, {}, {}, {}}, .9},
+	} {
+		if raceEnabled && i > 0 {
+			break
+		}
+		linkSeeds(t, linkCase{mbits: 50, rtt: 40 * ms, queue: c.queue, flows: c.flows, time: 20 * time.Second}, 2, func(t *testing.T, r linkResult) {
+			require.GreaterOrEqual(t, jainIndex(r.late), c.jain)
+			if len(c.flows) == 2 {
+				require.LessOrEqual(t, max(r.peak, r.first), 1.9)
+			}
+		})
+	}
+}
+
+// Beside CUBIC, each has between a quarter and three quarters.
+func TestLinkBesideCUBIC(t *testing.T) {
+	for _, queue := range []float64{1, 2, 10} {
+		linkSeeds(t, linkCase{mbits: 50, rtt: 40 * ms, queue: queue, flows: []linkFlow{{}, {cubic: true}}, time: 30 * time.Second}, 2, func(t *testing.T, r linkResult) {
+			require.GreaterOrEqual(t, r.late[0], .25)
+			require.GreaterOrEqual(t, r.late[1], .25)
+		})
 	}
 }

@@ -18,7 +18,7 @@ const (
 	// Packets. RFC 9002 §7.2 has 10, of which BBR would need one more round to fill a
 	// path; 16 packets of BaseMTU are a fifth more than its limit of 14,720 bytes.
 	bbrFirstWindow = 16
-	bbrFirstGrowth = 3 // in the first round; in others it is 2
+	bbrEarlyGrowth = 3 // of a window in a round without a queue; else it is 2
 	bbrMinWindow   = 4
 	maxWindow      = 1 << 30 // of any controller: more packets than that are never tracked
 )
@@ -169,9 +169,6 @@ func (b *bbr) pacingGain() float64 {
 func (b *bbr) windowGain() float64 {
 	switch b.st {
 	case bbrStartup:
-		if b.early() {
-			return bbrFirstGrowth
-		}
 		return bbrStartupWindow
 	case bbrUp:
 		return b.plainWindow() + b.step
@@ -181,11 +178,12 @@ func (b *bbr) windowGain() float64 {
 	return b.plainWindow()
 }
 
-// early reports whether the first window is still growing: a path that carries it
-// without a queue or losses is far from full.
-func (b *bbr) early() bool {
-	most := bbrFirstGrowth * bbrFirstWindow * b.mtu
-	return b.st == bbrStartup && b.rate.lost == 0 && b.cwnd < most && b.rate.delivered <= int64(most)
+// early reports whether Startup has not come near the end of the path. Its windows go
+// out in half a round: if there is no queue then, the path holds two of them, and with
+// three there will be no more in flight than with two where the first makes a queue.
+func (b *bbr) early(now instant) bool {
+	return b.st == bbrStartup && !b.fullBefore && now.sub(b.lowSeen) <= b.srtt/bbrEarlyShare &&
+		b.roundLost <= bbrEarlyLoss*b.roundAcked+float64(b.mtu)
 }
 
 func (b *bbr) plainWindow() float64 {
@@ -205,13 +203,18 @@ func (b *bbr) setWindow(s *ackSample) {
 		b.cwnd += s.ackedLen
 		return
 	}
-	target := b.windowGain() * b.bdp(b.bw())
+	early := b.early(s.now)
+	gain := b.windowGain()
+	if early {
+		gain = bbrEarlyGrowth
+	}
+	target := gain * b.bdp(b.bw())
 	if b.st != bbrRTT {
 		target += b.budget()
 	}
 	grown := float64(b.cwnd) + float64(s.ackedLen)
-	if b.early() && s.rtt > 0 && s.rtt <= b.nearRTT() {
-		grown += (bbrFirstGrowth - 2) * float64(s.ackedLen)
+	if early && s.rtt > 0 && s.rtt <= b.nearRTT() && float64(b.cwnd) < target {
+		grown += (bbrEarlyGrowth - 2) * float64(s.ackedLen)
 	}
 	if b.fullBW || b.st != bbrStartup {
 		grown = min(grown, target)

@@ -9,6 +9,14 @@ const (
 	bbrFullGrowth = 1.25 // a round of Startup in which the bandwidth grows less found the end,
 	bbrFullRounds = 3    // if so many do
 
+	bbrEarlyShare = 4    // see early: of a round trip
+	bbrEarlyLoss  = 0.10 // a short buffer, or a policer, loses more than that
+
+	// Or a queue of that share of the RTT that stays.
+	bbrFullQueue   = 0.5
+	bbrFullSamples = 8
+	bbrFullLeast   = 2 * bbrRTTSlack
+
 	bbrProbeWait   = 400 * time.Millisecond // between probes for more bandwidth, and up to
 	bbrProbeRandom = 600 * time.Millisecond // that much more by chance, so that flows do not stay in step
 	bbrProbeRounds = 2                      // at least
@@ -32,6 +40,10 @@ type bbrCycle struct {
 	fullBW    bool    // Startup has found the bandwidth
 	full      float64 // bandwidth at the last growth
 	fullCount int     // rounds without
+
+	fullBefore  bool    // and not for the first time
+	highSince   instant // since when all RTTs have shown a long queue; 0: the last did not
+	highSamples int
 
 	entered    instant // this state
 	enterRound int64
@@ -100,9 +112,28 @@ func (b *bbr) updateStartup(s *ackSample, rs *rateSample) {
 			b.fullBW = true
 		}
 	}
-	if b.fullBW {
+	if b.fullBW = b.fullBW || b.queueStays(s); b.fullBW {
+		b.fullBefore = true
 		b.enter(s.now, bbrDrain)
 	}
+}
+
+// queueStays reports whether the RTTs of half a round trip have been that much longer
+// than the smallest: then it is this flow's queue, and what arrived meanwhile did so at
+// the rate of the path. To wait for more rounds would only make the queue longer.
+func (b *bbr) queueStays(s *ackSample) bool {
+	if s.rtt <= 0 {
+		return false
+	}
+	if s.rtt < b.minRTT+max(time.Duration(bbrFullQueue*float64(b.minRTT)), bbrFullLeast) {
+		b.highSince, b.highSamples = 0, 0
+		return false
+	}
+	if b.highSince == 0 {
+		b.highSince = s.now
+	}
+	b.highSamples++
+	return b.highSamples >= bbrFullSamples && s.now.sub(b.highSince) >= max(b.minRTT/2, 2*bbrFullLeast) && b.maxBW() > 0
 }
 
 // startupLoss ends Startup when it overruns the path. at is what was in flight.
@@ -144,8 +175,11 @@ func (b *bbr) updateDown(s *ackSample, rs *rateSample) {
 }
 
 func (b *bbr) updateCruise(s *ackSample) {
-	if b.roundsIn() >= 2 {
+	if b.roundsIn() >= 2 && b.afterUp {
 		b.afterUp = false
+		if b.seen == 0 { // what Startup has lost says nothing of what comes
+			b.queueLost, b.queueSent = 0, 0
+		}
 	}
 	if b.timeToProbe(s.now) {
 		b.beginRefill(s.now)

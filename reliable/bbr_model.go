@@ -11,6 +11,7 @@ const (
 	bbrCompeteQueue  = 3.0              // smallest RTT of a cycle over the smallest of that
 	bbrCompeteCycles = 3
 	bbrRTTSlack      = time.Millisecond
+	bbrUnqueued      = 1.1 // from a smallest RTT that is so much longer than the next nothing was to be learnt
 	bbrProbeRTTTime  = 200 * time.Millisecond
 	bbrExtraRounds   = 5
 	bbrExtraMax      = 50 * time.Millisecond // worth of bandwidth
@@ -103,9 +104,13 @@ func (b *bbr) updateRTT(s *ackSample) {
 		b.long[0], b.long[1] = b.long[1], s.rtt
 		b.longBegin = s.now
 	}
+	was := b.minRTT
 	b.minRTT = b.half[1]
 	if b.half[0] != 0 {
 		b.minRTT = min(b.minRTT, b.half[0])
+	}
+	if float64(was) > bbrUnqueued*float64(b.nearRTT()) && b.baseSeen < bbrBaseMemory/2 {
+		b.resetLossBase() // what seemed to be no queue was one
 	}
 	b.srtt = max(b.srtt, b.minRTT)
 }

@@ -3,15 +3,23 @@ package reliable
 import "math"
 
 const (
-	bbrRivalLoss   = 0.003 // share of packets lost in vain from which on giving way is pointless
-	bbrRivalMost   = 0.014 // of one cycle, so that what happened once is soon forgotten
-	bbrRivalMemory = 0.8   // what a cycle leaves of those before
-	bbrRivalRounds = 3     // after congestion, at least, that show whether somebody gave way
-	bbrRivalJudged = 8     // and at most
-	bbrRivalMoved  = 0.5   // share of the queue that is left if somebody did
-	bbrRivalWindow = 2.25  // instead of bbrWindow
-	bbrRivalHold   = 1.8   // what losses leave of the window, in products
-	bbrRivalRate   = 1.25  // times what was delivered in the last round: more was not this flow's
+	bbrRivalLoss   = 0.0015 // share of packets lost in vain from which on giving way is pointless
+	bbrRivalMost   = 0.014  // of one cycle, so that what happened once is soon forgotten
+	bbrRivalMemory = 0.8    // what a cycle leaves of those before
+	bbrRivalRounds = 3      // after congestion, at least, that show whether somebody gave way
+	bbrRivalJudged = 8      // and at most
+	bbrRivalMoved  = 0.5    // share of the queue that is left if somebody did
+	bbrRivalWindow = 2.25   // instead of bbrWindow
+	bbrRivalHold   = 1.8    // what losses leave of the window, in products,
+	bbrRivalFull   = 0.95   // or that share of what fits into path and queue, if it is less
+	bbrRivalRate   = 1.25   // times what was delivered in the last round: more was not this flow's
+
+	// Many flows of this kind at a short queue look alike, as only some of them are hit
+	// each time and give way. But their shares do not shrink.
+	bbrRivalSqueeze = 0.5 // share of the bandwidth of before that is left beside a rival
+	bbrRivalBefore  = 20  // cycles that count, up to twice
+	bbrRivalFirst   = 2   // cycles that do not, as the first flow had all
+	bbrRivalPatient = 25  // cycles until it is tried anew whether the rival is still there
 )
 
 // bbrRival tells whether others at the bottleneck give way when packets are lost, as
@@ -25,10 +33,15 @@ type bbrRival struct {
 	judgedRound        int64   // when that was
 	judgedQueue        float64 // queue then, in seconds
 	leastMean          float64 // smallest mean RTT of a round since then, in seconds
+
+	peak    [2]float64 // largest bandwidth since some cycles, and of those before
+	cycles  int        // in peak[1]
+	seen    int        // cycles in all, up to bbrRivalFirst
+	holding int        // cycles since a rival was found; 0 if there is none
 }
 
 // holds reports whether there is a rival that does not give way.
-func (r *bbrRival) holds() bool { return r.vainLost > bbrRivalLoss*r.vainSent }
+func (r *bbrRival) holds() bool { return r.holding > 0 }
 
 // rivalRound is called at the end of each round, before its losses are judged.
 func (b *bbr) rivalRound() {
@@ -61,13 +74,41 @@ func (b *bbr) rivalCycle() {
 	b.cycleSent = 0
 	b.vainLost *= bbrRivalMemory
 	b.vainSent *= bbrRivalMemory
+	b.judgeRival()
+}
+
+// judgeRival decides whether there is a rival: one before which this flow has given way
+// in vain, and lost much of what it had.
+func (b *bbr) judgeRival() {
+	if b.cycles++; b.cycles > bbrRivalBefore {
+		b.peak[0], b.peak[1], b.cycles = b.peak[1], 0, 0
+	}
+	if b.seen < bbrRivalFirst {
+		b.seen++
+	} else {
+		b.peak[1] = max(b.peak[1], b.maxBW())
+	}
+	vain := b.vainLost > bbrRivalLoss*b.vainSent
+	switch {
+	case b.holding > 0:
+		if b.holding++; !vain || b.holding > bbrRivalPatient {
+			b.holding = 0
+			b.peak, b.cycles = [2]float64{0, b.maxBW()}, 0
+		}
+	case vain && b.maxBW() < bbrRivalSqueeze*max(b.peak[0], b.peak[1]):
+		b.holding = 1
+	}
 }
 
 // hold is congestion beside a rival. What the flow was able to deliver just now is not
 // given up.
 func (b *bbr) hold(s *ackSample, at float64) {
 	bw := min(b.bw(), bbrRivalRate*b.bwRound)
-	floor := max(bbrRivalHold*b.bdp(bw), b.budget(), float64(b.minWindow()))
+	hold := bbrRivalHold
+	if b.lastMean > 0 {
+		hold = max(min(hold, bbrRivalFull*b.lastMean/b.minRTT.Seconds()), 1)
+	}
+	floor := max(hold*b.bdp(bw), b.budget(), float64(b.minWindow()))
 	b.inflightHi = max(min(at, b.inflightHi), floor/(1-bbrHeadroom))
 	if b.st == bbrUp {
 		if b.roundsIn() >= 2 {
