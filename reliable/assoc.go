@@ -197,7 +197,7 @@ func New(now time.Time, c *Config) *Assoc {
 		rested:         true,
 	}
 	if a.c.ReceiveWindow == 0 {
-		a.c.ReceiveWindow = defaultReceiveWindow
+		a.c.ReceiveWindow = 16 << 20
 	}
 	if a.c.RTT <= 0 {
 		a.c.RTT = defaultInitialRTT
@@ -448,6 +448,9 @@ func (a *Assoc) refuse(pn packetNumber) {
 // chunksReceived works through the chunks of a packet. It reports whether the packet
 // is to be acknowledged, and whether at once. Early is for those of a 0-RTT packet.
 func (a *Assoc) chunksReceived(t instant, b []byte, early bool) (eliciting, urgent bool, err error) {
+	if m := a.moves; m != nil && m.data != nil {
+		return a.dataReceived(t)
+	}
 	if len(b) == 0 {
 		return false, false, protocolError("empty packet")
 	}

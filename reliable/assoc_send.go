@@ -92,7 +92,7 @@ func (a *Assoc) appendPacket(t instant, b []byte) []byte {
 		a.loss.sent.unpush()
 		return b
 	}
-	a.packetSent(t, p, len(b)-start)
+	a.packetSent(t, p, len(b)-start+a.ext())
 	if a.stats.BytesRetransmitted != repeated {
 		a.stats.PacketsRetransmitted++
 	}
@@ -309,12 +309,12 @@ func (a *Assoc) appendControl(b []byte, end int, p *sentPacket) []byte {
 // appendData fills the packet with what streams and messages have to send, a chunk
 // of each in turn.
 func (a *Assoc) appendData(b []byte, t instant, end int, p *sentPacket) []byte {
-	for end-len(b)-a.pool.behind() >= minChunkRoom {
+	for {
+		room := end - len(b) - a.pool.behind() - a.ext()
 		x, l := a.ready.front()
-		if l == nil {
+		if l == nil || room < minChunkRoom {
 			break
 		}
-		room := end - len(b)
 		var ok, blocked, more bool
 		if x.stream != nil {
 			b, ok = a.appendStream(b, room, x.stream, p)
@@ -482,7 +482,11 @@ func (a *Assoc) restAt() instant {
 func (a *Assoc) rest() {
 	a.rested = true
 	a.loss.release()
-	a.pool = nil
+	if a.pool != nil && a.pool.pins > 0 {
+		a.pool.forget()
+	} else {
+		a.pool = nil
+	}
 	for _, s := range a.streams {
 		s.rest()
 	}

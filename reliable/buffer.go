@@ -27,6 +27,10 @@ type blockPool struct {
 	small []byte
 	tail  tail
 	over  bool // nothing is to be kept any more
+
+	// While somebody looks at blocks (FrameVector), those that are put wait in limbo.
+	pins  int
+	limbo [][]byte
 }
 
 // blocks returns what keeps blocks.
@@ -36,6 +40,24 @@ func (a *Assoc) blocks() *blockPool {
 	}
 	return a.pool
 }
+
+// maxLimbo is how many blocks wait in limbo; the others are left to the garbage collector.
+const maxLimbo = 32
+
+// unpin ends one of the pins.
+func (p *blockPool) unpin() {
+	if p.pins--; p.pins > 0 {
+		return
+	}
+	for i, b := range p.limbo {
+		p.put(b)
+		p.limbo[i] = nil
+	}
+	p.limbo = p.limbo[:0]
+}
+
+// forget drops what is kept.
+func (p *blockPool) forget() { *p = blockPool{pins: p.pins, over: p.over} }
 
 // sized returns a block of n bytes, which is one of both sizes.
 func (p *blockPool) sized(n int) []byte {
@@ -78,6 +100,10 @@ func (p *blockPool) room() int {
 func (p *blockPool) put(b []byte) {
 	switch {
 	case p.over:
+	case p.pins > 0:
+		if len(p.limbo) < maxLimbo {
+			p.limbo = append(p.limbo, b)
+		}
 	case cap(b) == blockLen && p.room() > 0:
 		p.free = append(p.free, b[:blockLen])
 	case cap(b) == largeBlockLen && p.room() > 0:
@@ -145,14 +171,19 @@ func (s *sendBuffer) find(off int64) int {
 	return i
 }
 
+// part returns what bl has of [start, end), from start on.
+func (bl *sendBlock) part(start, end int64) []byte {
+	from := int(start - bl.off)
+	to := min(int(end-bl.off), len(bl.b))
+	return bl.b[from:to:to]
+}
+
 // appendTo appends [start, end), which is held, to b.
 func (s *sendBuffer) appendTo(b []byte, start, end int64) []byte {
 	for i := s.find(start); start < end; i++ {
-		bl := &s.blocks[i]
-		from := int(start - bl.off)
-		to := min(int(end-bl.off), len(bl.b))
-		b = append(b, bl.b[from:to]...)
-		start += int64(to - from)
+		p := s.blocks[i].part(start, end)
+		b = append(b, p...)
+		start += int64(len(p))
 	}
 	return b
 }
@@ -176,7 +207,7 @@ func (s *sendBuffer) release(pool *blockPool, off int64) {
 		clear(s.blocks[n:])
 		s.blocks = s.blocks[:n]
 	}
-	if n := len(s.blocks); n == 1 && s.base == s.end && cap(s.blocks[0].b) <= 2*minBlockLen {
+	if n := len(s.blocks); n == 1 && s.base == s.end && pool != nil && pool.pins == 0 && cap(s.blocks[0].b) <= 2*minBlockLen {
 		s.blocks[0] = sendBlock{s.end, s.blocks[0].b[:0]}
 	}
 }

@@ -24,7 +24,8 @@ func (c Carrier) String() string {
 }
 
 // MaxFrame is the largest packet on the byte stream, all of it.
-const MaxFrame = 64 << 10
+// It is a little more than 64 KiB, so that a Write of so much is one frame.
+const MaxFrame = 64<<10 + 1<<10
 
 // On the byte stream, congestion control and repair are not this package's. What is in
 // flight is bounded all the same: it is kept, and sent again after a move.

@@ -38,8 +38,11 @@ type moveState struct {
 	late     bool    // it is the peer's, and waits for followAt
 	followed instant // when the moves that were followed would be over, one each followEvery
 
-	elsewhere  [][8]byte  // responses for the carrier that is not active
-	challenges challenged // on the byte stream
+	head, data []byte       // of ReceiveFrameData, or nil
+	read       bool         // it was counted as read
+	vec        *FrameVector // that the packet in hand is for, or nil
+	elsewhere  [][8]byte    // responses for the carrier that is not active
+	challenges challenged   // on the byte stream
 	questions  [maxChallenges]question
 	question   int
 

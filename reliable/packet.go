@@ -59,6 +59,9 @@ func (a *Assoc) makeHeader() {
 // seal completes packet pn, which begins at b[start:]: its length, and the CRC or what
 // Protection does.
 func (a *Assoc) seal(b []byte, start int, pn packetNumber) []byte {
+	if v := a.vector(); v != nil && v.ext > 0 {
+		return a.sealVector(b, start, v)
+	}
 	p := b[start:]
 	if a.pool.behind() > 0 {
 		return a.sealTail(b, start, pn)

@@ -182,19 +182,15 @@ func (a *Assoc) streamRoom() {
 // sendLimit is how many bytes a stream holds for sending. A packet that is lost again
 // and again holds everything behind it for as many round trips, in which the path
 // should not run dry: at 5 % loss four losses in a row come every few seconds.
-func (a *Assoc) sendLimit(s *stream) int {
+func (a *Assoc) sendLimit() int {
 	if a.c.SendBuffer > 0 {
 		return a.c.SendBuffer
 	}
 	windows := sendWindows
 	if a.on == ByteStream {
-		windows = 2 // nothing is lost
+		windows = 1 // nothing is lost: what it does not take yet is better kept by the application
 	}
-	most := maxSendBuffer
-	if s.out.end-s.next < int64(a.cc.window()) {
-		most = maxHeldBuffer
-	}
-	return min(max(minSendBuffer, windows*a.cc.window()), most)
+	return min(max(minSendBuffer, windows*a.cc.window()), maxSendBuffer)
 }
 
 // Write takes what there is room for of p, and returns how much that is. If it is
@@ -210,7 +206,7 @@ func (a *Assoc) Write(now time.Time, id StreamID, p []byte) (int, error) {
 	case a.err != nil:
 		return 0, a.err
 	}
-	n := min(len(p), max(0, a.sendLimit(s)-s.out.len()))
+	n := min(len(p), max(0, a.sendLimit()-s.out.len()))
 	if n < len(p) {
 		s.wantRoom = true
 	}
@@ -342,7 +338,7 @@ func (a *Assoc) appendStream(b []byte, room int, s *stream, p *sentPacket) ([]by
 	fin := finToo && end == s.out.end
 	b = appendStreamHead(b, uint64(s.id), uint64(start), n, fin, last)
 	if !last || !a.leaveTail(b, &s.out, start, end) {
-		b = s.out.appendTo(b, start, end)
+		b = a.appendBytes(b, &s.out, start, end)
 	}
 	p.add(sentItem{kind: itemStream, stream: s, start: start, end: end, fin: fin})
 	if again {
@@ -438,7 +434,12 @@ func (a *Assoc) streamAcked(s *stream, it *sentItem) {
 	if a.checkFlushed(s) {
 		return
 	}
-	if limit := a.sendLimit(s); s.wantRoom && s.out.len() <= limit-limit/4 {
+	limit := a.sendLimit()
+	enough := limit / 4 // of room
+	if a.on == ByteStream {
+		enough = limit / 2 // the carrier has more to do meanwhile
+	}
+	if s.wantRoom && s.out.len() <= limit-enough {
 		s.wantRoom = false
 		a.event(Event{Kind: EventWritable, Stream: s.id})
 	}

@@ -33,9 +33,9 @@ func (p *blockPool) behind() int {
 // leaveTail makes [start, end) of a send buffer the tail of the packet in hand, of which b is
 // all that is before. It reports false, and does nothing, where a copy is to be made: the
 // chunks are sealed as one piece of memory, so the others are put before the data for that
-// time.
+// time. Nobody else may be looking at the block then.
 func (a *Assoc) leaveTail(b []byte, s *sendBuffer, start, end int64) bool {
-	if !a.sealed() || end-start < minTail || a.pool == nil {
+	if !a.sealed() || end-start < minTail || a.pool == nil || a.pool.pins > 0 {
 		return false
 	}
 	bl := &s.blocks[s.find(start)]

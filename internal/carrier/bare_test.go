@@ -24,6 +24,17 @@ func (c *counted) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
+// buffers returns p in pieces.
+func buffers(p []byte) *net.Buffers {
+	bufs := net.Buffers{}
+	for n := 1; len(p) > 0; n *= 7 {
+		n = min(n, len(p))
+		bufs = append(bufs, p[:n])
+		p = p[n:]
+	}
+	return &bufs
+}
+
 // TestWriteAll: what is written arrives, in a few calls, and an error is final.
 func TestWriteAll(t *testing.T) {
 	for _, kind := range kinds {
@@ -39,8 +50,8 @@ func TestWriteAll(t *testing.T) {
 				}
 				done := make(chan error, 1)
 				go func() {
-					err := c.WriteAll(all[:1])
-					done <- errors.Join(err, c.WriteAll(nil), c.WriteAll(all[1:]))
+					err := c.WriteAll(buffers(all[:1]))
+					done <- errors.Join(err, c.WriteAll(buffers(nil)), c.WriteAll(buffers(all[1:])))
 				}()
 				got := make([]byte, len(all))
 				if _, err := io.ReadFull(peer, got); err != nil || !bytes.Equal(got, all) {
@@ -52,7 +63,7 @@ func TestWriteAll(t *testing.T) {
 				broken := errors.New("broken")
 				sock.FailWriteAt(sock.Written()+10, broken)
 				for range 2 {
-					if err := c.WriteAll(all); !errors.Is(err, broken) {
+					if err := c.WriteAll(buffers(all)); !errors.Is(err, broken) {
 						t.Errorf("%v", err)
 					}
 				}
@@ -79,7 +90,7 @@ func TestWriteAllCalls(t *testing.T) {
 			t.Fatal(err)
 		}
 		sock.writes = 0
-		if err := c.WriteAll(make([]byte, 256<<10)); err != nil || sock.writes != 2 {
+		if err := c.WriteAll(buffers(make([]byte, 256<<10))); err != nil || sock.writes != 2 {
 			t.Errorf("%d calls, %v", sock.writes, err)
 		}
 		c.Close()

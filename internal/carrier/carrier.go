@@ -40,10 +40,12 @@ type Carrier struct {
 	writev bool // net.Buffers is a single writev on conn
 
 	// Owned by the writer.
-	iov  [3][]byte // backing store of bufs
-	bufs net.Buffers
-	rest []byte // what the socket has not taken yet of frames already accepted
-	werr error  // the first write error that is no timeout; final
+	iov     [3][]byte // backing store of bufs
+	bufs    net.Buffers
+	rest    []byte     // what the socket has not taken yet of frames already accepted
+	werr    error      // the first write error that is no timeout; final
+	restBuf *[]byte    // from bufferPool, with rest in it, or nil
+	try     *tryWriter // nil until it is needed, or where there is none
 
 	seal sealed // the outgoing side of TLS
 }

@@ -45,6 +45,7 @@ func (v *vectorReader) readFD(fd uintptr) bool {
 		case unix.EAGAIN:
 			return false
 		}
+		syncRead(int(fd))
 		return true
 	}
 }

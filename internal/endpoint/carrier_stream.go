@@ -3,6 +3,8 @@ package endpoint
 import (
 	"errors"
 	"io"
+	"net"
+	"sync"
 	"time"
 
 	"github.com/vstp-go/vstp/framing"
@@ -18,50 +20,87 @@ type bearer struct {
 	since   time.Time // when it has begun with what it is writing
 	begun   time.Time // when it was attached
 	closing bool      // it is closed when what is being written has gone out, or soon
+	turns   streamTurns
 }
 
-// flushStream sends what the engine has for the byte stream. A goroutine does it, as that
-// may take long, which ends when nothing is left. Session.mu is held.
+// A streamWrite is what one write to a byte stream carries.
+type streamWrite struct {
+	vec  reliable.FrameVector
+	all  net.Buffers // memory of bufs
+	bufs net.Buffers // what has not been written
+	mem  [streamBatch]byte
+}
+
+// streamBatch is how many bytes one write to a byte stream carries, at most.
+const streamBatch = 4 * reliable.MaxFrame
+
+// inlineWrites is how many writes flushStream does itself. Then a goroutine takes over:
+// whoever flushes has something else to do.
+const inlineWrites = 4
+
+var streamWrites = sync.Pool{New: func() any { return new(streamWrite) }}
+
+// flushStream sends what the engine has for the byte stream. What there is no room for at
+// once is for a goroutine, as that may take long, which ends when nothing is left. Session.mu
+// is held, and is released for each write.
 func (s *Session) flushStream(now time.Time) {
 	b := s.mob.bearer
 	if b == nil || b.writing {
 		return
 	}
-	buf := streamBatches.Get().(*[streamBatch]byte)
-	p := s.fillStream(now, buf[:0])
-	if len(p) == 0 {
-		streamBatches.Put(buf)
-		return
+	w := streamWrites.Get().(*streamWrite)
+	for n := 0; s.fillStream(now, w); n++ {
+		b.writing, b.since = true, now
+		if n == inlineWrites {
+			go s.pump(b, w)
+			return
+		}
+		s.mu.Unlock()
+		done, err := b.TryWrite(&w.bufs)
+		s.mu.Lock()
+		if !done || err != nil { // the error comes again
+			go s.pump(b, w)
+			return
+		}
+		now = time.Now()
+		s.eng.Written(&w.vec)
+		b.writing = false
+		if s.mob.bearer != b || s.removed {
+			break
+		}
 	}
-	b.writing, b.since = true, now
-	go s.pump(b, buf, p)
+	streamWrites.Put(w)
 }
 
-// fillStream makes the frames of one write. Session.mu is held.
-func (s *Session) fillStream(now time.Time, p []byte) []byte {
-	m := s.mob
+// fillStream makes the frames of one write, and reports whether there are any. Session.mu is
+// held.
+func (s *Session) fillStream(now time.Time, w *streamWrite) bool {
+	m, v := s.mob, &w.vec
+	v.Init(w.mem[:])
 	if len(m.asideFrame) > 0 {
-		p = append(p, m.asideFrame...)
+		v.Append(m.asideFrame)
 		m.asideFrame = nil
 		s.stats.pktsOut++
 	}
-	for len(p)+reliable.MaxFrame <= streamBatch {
-		n := len(p)
-		if p = s.eng.AppendFrame(now, p); len(p) == n {
-			break
-		}
+	for v.Len()+reliable.MaxFrame <= streamBatch && s.eng.AppendFrames(now, v) {
 		s.stats.pktsOut++
 	}
-	s.stats.wireOut += uint64(len(p))
-	return p
+	if v.Len() == 0 {
+		return false
+	}
+	s.stats.wireOut += uint64(v.Len())
+	w.all = v.Pieces(w.all[:0])
+	w.bufs = w.all
+	return true
 }
 
-// pump writes p, in buf, and what comes meanwhile to b.
-func (s *Session) pump(b *bearer, buf *[streamBatch]byte, p []byte) {
-	for len(p) > 0 {
-		err := b.Write(p)
+// pump writes w, and what comes meanwhile, to b.
+func (s *Session) pump(b *bearer, w *streamWrite) {
+	for {
+		err := b.WriteBuffers(&w.bufs)
 		s.mu.Lock()
 		now := time.Now()
+		s.eng.Written(&w.vec)
 		if err != nil {
 			b.writing = false
 			s.streamGone(now, b, err)
@@ -72,7 +111,7 @@ func (s *Session) pump(b *bearer, buf *[streamBatch]byte, p []byte) {
 			b.writing = false
 			break
 		}
-		if p = s.fillStream(now, buf[:0]); len(p) > 0 {
+		if s.fillStream(now, w) {
 			b.since = now
 			s.mu.Unlock()
 			continue
@@ -80,8 +119,10 @@ func (s *Session) pump(b *bearer, buf *[streamBatch]byte, p []byte) {
 		b.writing = false
 		s.events()
 		s.arm(now)
+		break
 	}
-	streamBatches.Put(buf)
+	clear(w.all)
+	streamWrites.Put(w)
 	gone := s.gone()
 	s.mu.Unlock()
 	if gone {
@@ -97,61 +138,6 @@ var (
 
 // errStranger ends a byte stream with packets of somebody else.
 var errStranger = &handshake.Error{Code: framing.CodeProtocol, Reason: "packet of another association"}
-
-// maxReadAhead is how many packets that came at once are taken at once.
-const maxReadAhead = 64
-
-// readStream gives the engine what comes on b, until that ends.
-func (s *Session) readStream(b *bearer) {
-	for {
-		p, err := b.ReadPacket()
-		s.mu.Lock()
-		now := time.Now()
-		for n := 1; ; n++ {
-			if err == nil && s.mob.bearer == b && !s.removed {
-				err = s.receiveFrame(now, b, p)
-			} else if err == nil {
-				err = io.EOF // it is not ours any more
-			}
-			if err != nil || n == maxReadAhead || !b.Buffered() {
-				break
-			}
-			p, err = b.ReadPacket()
-		}
-		if err != nil {
-			s.streamGone(now, b, err)
-		}
-		s.events()
-		if !s.removed {
-			s.watchIfDue(now)
-			s.flush(now)
-		}
-		gone := s.gone()
-		s.mu.Unlock()
-		if gone {
-			s.ep.remove(s)
-		}
-		if err != nil {
-			b.Close()
-			return
-		}
-	}
-}
-
-// receiveFrame takes a packet of the byte stream. Session.mu is held.
-func (s *Session) receiveFrame(now time.Time, b *bearer, p []byte) error {
-	if id, _, kind := handshake.RouteID(p); kind != handshake.KindPacket || reliable.ConnID(id) != s.id {
-		return errStranger
-	}
-	s.stats.pktsIn++
-	s.stats.wireIn += uint64(len(p))
-	if got := s.eng.ReceiveFrame(now, p); !got.Opened {
-		return errStranger
-	}
-	s.arrived(now, reliable.ByteStream)
-	s.heard = now
-	return nil
-}
 
 // streamGone notes that a byte stream has ended. The session goes on without it.
 // Session.mu is held.

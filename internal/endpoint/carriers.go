@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
-	"sync"
 	"time"
 
 	"github.com/vstp-go/vstp/internal/auto"
@@ -28,9 +27,12 @@ import (
 // A Bearer is a byte stream behind its handshake: a *stream.Bearer. One goroutine reads,
 // one writes, and Close unblocks both.
 type Bearer interface {
-	ReadPacket() ([]byte, error) // a view, valid until the next call
-	Buffered() bool              // ReadPacket would not wait
-	Write(p []byte) error        // of whole frames
+	ReadPacketTo(p []byte, plan func(begin []byte) (at, n int)) (packet []byte, n int, trailer []byte, err error)
+	SetReadDeadline(t time.Time) error
+	ReadPacket() ([]byte, error)                       // a view, valid until the next call
+	Buffered() bool                                    // ReadPacket would not wait
+	WriteBuffers(bufs *net.Buffers) error              // of whole frames; uses bufs up
+	TryWrite(bufs *net.Buffers) (done bool, err error) // what there is room for; WriteBuffers does the rest
 	Close() error
 	Abort() error // Close for one that takes nothing
 	TLSState() *tls.ConnectionState
@@ -396,6 +398,7 @@ func (m *mobile) pumping() bool {
 // to read the socket himself. Session.mu is held.
 func (s *Session) waitOrRead(q *waitq, done <-chan struct{}) {
 	if s.mob != nil && s.eng.Active() == reliable.ByteStream {
+		s.readStreamAgain()
 		q.waitFor(&s.mu, done, s.lane, false)
 		return
 	}
@@ -428,8 +431,3 @@ const (
 	stuckAbsent = 100 * time.Millisecond
 	stuckBusy   = 10 * time.Millisecond
 )
-
-// streamBatch is how many bytes one write to a byte stream carries, at most.
-const streamBatch = 4 * reliable.MaxFrame
-
-var streamBatches = sync.Pool{New: func() any { return new([streamBatch]byte) }}

@@ -33,7 +33,9 @@ func (s *Session) Read(p []byte) (int, error) {
 		if n, err := s.readSome(p); n > 0 || err != nil {
 			return n, err
 		}
-		s.waitOrRead(&s.readers, nil)
+		if n := s.readOrWait(&s.readers, p); n > 0 {
+			return n, nil
+		}
 	}
 }
 
@@ -101,11 +103,11 @@ func (s *Session) copyOnce(w io.Writer) (int, error) {
 		if err == nil {
 			m, err = s.readSome(b[:])
 		}
+		if m == 0 && err == nil {
+			m = s.readOrWait(&s.readers, b[:])
+		}
 		if m == 0 {
 			copyBuffers.Put(b)
-			if err == nil {
-				s.waitOrRead(&s.readers, nil)
-			}
 			s.mu.Unlock()
 			if err != nil {
 				return 0, err
@@ -177,7 +179,7 @@ func (s *Session) writeAll(p []byte) (n int, err error) {
 			return n, err
 		}
 		if k == 0 {
-			s.waitOrRead(&s.writers, nil)
+			s.readOrWait(&s.writers, nil)
 			if err := s.writable(); err != nil {
 				return n, err
 			}

@@ -21,10 +21,11 @@ type waiter struct {
 	next   *waiter
 	queued bool
 
-	needs *lane // whose socket somebody else has to read for it
-	reads *lane // whose socket it reads itself
-	all   bool  // needs is all lanes of the endpoint
-	woken bool  // and is to stop doing so; readRole.mu guards it
+	needs  *lane   // whose socket somebody else has to read for it
+	reads  *lane   // whose socket it reads itself
+	stream *bearer // that it reads itself
+	all    bool    // needs is all lanes of the endpoint
+	woken  bool    // and is to stop doing so; readRole.mu guards it
 }
 
 // wake ends the waits of all.
@@ -33,6 +34,9 @@ func (q *waitq) wake() {
 		next := w.next
 		w.next, w.queued = nil, false
 		w.unblock()
+		if w.stream != nil {
+			w.stream.interrupt()
+		}
 		if l := w.reads; l != nil {
 			l.role.wake(l.sock, w)
 		} else {

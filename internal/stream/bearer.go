@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 
@@ -15,7 +16,7 @@ import (
 
 const (
 	// MaxPacket is the largest frame on a byte stream that carries packets. PROTOCOL §7.14.
-	MaxPacket = 64 << 10
+	MaxPacket = 64<<10 + 1<<10
 
 	// smallPackets is the buffer of a Bearer on which little comes, where there has to be
 	// one before something has come.
@@ -40,6 +41,8 @@ type Bearer struct {
 
 	// Writing.
 	wtok chan struct{} // held by the one who writes
+	one  [1][]byte     // backing store of bufs
+	bufs net.Buffers
 
 	// Reading.
 	rerr   error // final
@@ -50,6 +53,7 @@ type Bearer struct {
 	r, w   int    // buf[r:w] has not been returned
 	last   int    // length of what the last call has returned, buf[r:]
 	filled bool   // the last read has filled buf: more is to be expected
+	direct bool   // the last packet went past buf: the next one may, too
 }
 
 // newBearer returns a Bearer over car, from which ahead was read already.
@@ -69,36 +73,62 @@ func newBearer(car *carrier.Carrier, ahead []byte) *Bearer {
 // ReadPacket returns the next packet, a whole frame, valid until the next call. Whose
 // packet it is, and whether its CRC is right, is not looked at. At the end of the stream
 // the error is io.EOF between two packets, after an ERR a [*handshake.RemoteError], and
-// for what is no packet a [*handshake.Error]. All errors are final.
+// for what is no packet a [*handshake.Error]. All errors are final but that of a deadline.
 func (b *Bearer) ReadPacket() ([]byte, error) {
+	b.direct = false
+	p, _, _, err := b.ReadPacketTo(nil, nil)
+	return p, err
+}
+
+// ReadPacketTo is ReadPacket, but where plan says that n bytes of the packet from at on, all
+// that there are but for the CRC, are to be in p, they are read to there. Then n is not 0, and
+// packet is what is in front of them, and trailer what is behind. Plan gets the beginning
+// of a packet. If nothing is to be in p, n is 0, and whatever p holds means nothing.
+func (b *Bearer) ReadPacketTo(p []byte, plan func(begin []byte) (at, n int)) (packet []byte, n int, trailer []byte, err error) {
 	b.r += b.last
 	b.last = 0
 	if b.closed.Load() && b.rerr == nil {
 		b.rerr = net.ErrClosed
 	}
 	for b.rerr == nil {
-		n, err := checkPacket(b.buf[b.r:b.w])
+		begin := b.buf[b.r:b.w]
+		size, err := checkPacket(begin)
 		if err != nil {
 			b.rerr = err
 			break
 		}
-		if n <= b.w-b.r {
-			p := b.buf[b.r : b.r+n : b.r+n]
-			if framing.Type(p[3]) == framing.TypeErr {
-				b.rerr = remoteError(p)
+		if size <= len(begin) {
+			packet := begin[:size:size]
+			if framing.Type(packet[3]) == framing.TypeErr {
+				b.rerr = remoteError(packet)
 				break
 			}
-			b.last = n
-			return p, nil
+			b.last, b.direct = size, false
+			return packet, 0, nil, nil
 		}
-		b.rerr = b.fill(n)
+		if size >= minDirect && len(p) >= minDirect && len(begin) > framing.FixedLen+packetHeader {
+			at, n := plan(begin)
+			if b.direct = n >= minDirect && n <= len(p); b.direct {
+				packet, trailer, err = b.readPast(p[:n], at, size-at-n)
+				if err == nil {
+					return packet, n, trailer, nil
+				}
+			}
+		}
+		if err == nil {
+			err = b.fill(size)
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) && !b.closed.Load() {
+			return nil, 0, nil, err
+		}
+		b.rerr = err
 	}
 	b.release()
 	b.small, b.buf, b.r, b.w = nil, nil, 0, 0
 	if b.closed.Load() {
-		return nil, net.ErrClosed
+		return nil, 0, nil, net.ErrClosed
 	}
-	return nil, b.rerr
+	return nil, 0, nil, b.rerr
 }
 
 // Buffered reports whether ReadPacket has another packet without reading from the carrier.
@@ -149,8 +179,20 @@ func remoteError(p []byte) error {
 	return handshake.ParseErr(f)
 }
 
+// limit is where a read into buf ends.
+func (b *Bearer) limit() int {
+	if b.direct && b.w-b.r < beginLen {
+		return min(len(b.buf), b.r+beginLen)
+	}
+	return len(b.buf)
+}
+
 // fill reads once. After as many calls as it takes there are n bytes.
 func (b *Bearer) fill(n int) error {
+	if b.direct {
+		n = min(n, beginLen)
+		b.filled = false
+	}
 	if b.r == b.w {
 		b.r, b.w = 0, 0
 		if b.raw.ok() {
@@ -165,7 +207,7 @@ func (b *Bearer) fill(n int) error {
 		return b.fillRaw()
 	}
 	for range maxEmptyReads {
-		m, err := b.car.Read(b.buf[b.w:])
+		m, err := b.car.Read(b.buf[b.w:b.limit()])
 		b.w += m
 		b.filled = b.w == len(b.buf)
 		if m > 0 {
@@ -236,6 +278,29 @@ func (b *Bearer) readError(err error) error {
 // Write sends whole frames. It blocks for as long as that takes; only Close ends it
 // before. An error is final.
 func (b *Bearer) Write(p []byte) error {
+	if err := b.beginWrite(); err != nil {
+		return err
+	}
+	b.one[0] = p
+	b.bufs = b.one[:]
+	err := b.car.WriteAll(&b.bufs)
+	b.one[0] = nil
+	<-b.wtok
+	return b.writeError(err)
+}
+
+// WriteBuffers is Write for frames in pieces. It uses bufs and its elements up.
+func (b *Bearer) WriteBuffers(bufs *net.Buffers) error {
+	if err := b.beginWrite(); err != nil {
+		return err
+	}
+	err := b.car.WriteAll(bufs)
+	<-b.wtok
+	return b.writeError(err)
+}
+
+// beginWrite takes wtok.
+func (b *Bearer) beginWrite() error {
 	select {
 	case b.wtok <- struct{}{}:
 	case <-b.done:
@@ -245,8 +310,28 @@ func (b *Bearer) Write(p []byte) error {
 		<-b.wtok
 		return net.ErrClosed
 	}
-	err := b.car.WriteAll(p)
+	return nil
+}
+
+// TryWrite sends what there is room for at once, and takes it from the front of bufs. If that
+// is not all, it is not done, and WriteBuffers has to be called with the rest, even if bufs is
+// empty, before anything else is written.
+func (b *Bearer) TryWrite(bufs *net.Buffers) (done bool, err error) {
+	select {
+	case b.wtok <- struct{}{}:
+	default:
+		return false, nil
+	}
+	if b.closed.Load() {
+		<-b.wtok
+		return false, net.ErrClosed
+	}
+	done, err = b.car.TryWrite(bufs)
 	<-b.wtok
+	return done, b.writeError(err)
+}
+
+func (b *Bearer) writeError(err error) error {
 	if err != nil && b.closed.Load() {
 		return net.ErrClosed
 	}

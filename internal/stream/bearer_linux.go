@@ -67,7 +67,7 @@ func (r *rawReader) readFD(fd uintptr) bool {
 	for {
 		// Not that of package unix, which the race detector does not know to follow on a
 		// write of package net: two ends in one process would look like a race.
-		r.n, r.err = syscall.Read(int(fd), b.buf[b.w:])
+		r.n, r.err = syscall.Read(int(fd), b.buf[b.w:b.limit()])
 		switch r.err {
 		case unix.EINTR:
 			continue

@@ -51,7 +51,7 @@ func TestBearerRefuses(t *testing.T) {
 		{"too large by one", fixed(framing.TypeData, 0, 15, MaxPacket-25), framing.CodeTooLarge},
 		{"too large by its CRC", fixed(framing.TypeData, crc, 15, MaxPacket-29), framing.CodeTooLarge},
 		{"as large as can be", fixed(framing.TypeData, 0, 15, 1<<32-1), framing.CodeTooLarge},
-		{"a large ERR", fixed(framing.TypeErr, crc, 65535, 0), framing.CodeTooLarge},
+		{"a large ERR", fixed(framing.TypeErr, crc, 65535, 2000), framing.CodeTooLarge},
 		{"a damaged ERR", damage(frame(framing.TypeErr, crc, nums(framing.KeyCode, 7), nil), -1), framing.CodeChecksum},
 		{"unknown flag on ERR", fixed(framing.TypeErr, 8, 0, 0), framing.CodeProtocol},
 	} {
