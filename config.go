@@ -233,12 +233,12 @@ type Config struct {
 
 	// ReceiveWindow bounds, in bytes, what a peer on datagrams may have sent of a
 	// byte stream that the application has not read; it begins smaller and grows
-	// with use. If zero, 16 MiB.
+	// with use. If zero, 64 MiB.
 	ReceiveWindow int
 
 	// SendBuffer bounds, in bytes, how much of a byte stream Write takes ahead of
 	// the peer's acknowledgements on datagrams. If zero, it grows with the path up
-	// to 16 MiB.
+	// to 64 MiB.
 	SendBuffer int
 
 	// MaxDatagramSize bounds the datagrams that are sent and received, in bytes of

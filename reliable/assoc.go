@@ -197,7 +197,7 @@ func New(now time.Time, c *Config) *Assoc {
 		rested:         true,
 	}
 	if a.c.ReceiveWindow == 0 {
-		a.c.ReceiveWindow = 16 << 20
+		a.c.ReceiveWindow = defaultReceiveWindow
 	}
 	if a.c.RTT <= 0 {
 		a.c.RTT = defaultInitialRTT

@@ -40,6 +40,7 @@ const (
 	maxAckRecords     = 1 << 12     // of packets with an ACK alone, sent after one that is not settled
 	minSendBuffer     = 256 << 10   // what a stream takes ahead of acknowledgements
 	maxSendBuffer     = 32 << 20
+	maxHeldBuffer     = 64 << 20            // while most of it was sent, and is held up by what was lost
 	sendWindows       = 6                   // congestion windows that a stream takes ahead of acknowledgements
 	maxPathResponses  = 4                   // that wait to be sent; more challenges are ignored
 	pruneRanges       = 32                  // received ranges that make an ACK ask for one
@@ -122,8 +123,8 @@ type Config struct {
 	// ask for them; 0 is none.
 	Redundancy float64
 
-	SendBuffer    int   // bytes that Write takes ahead of acknowledgements, per stream; if zero, grows with the path up to 16 MiB
-	ReceiveWindow int64 // most credit a stream grows to; if zero, 16 MiB
+	SendBuffer    int   // bytes that Write takes ahead of acknowledgements, per stream; if zero, grows with the path up to 64 MiB
+	ReceiveWindow int64 // most credit a stream grows to; if zero, 64 MiB
 
 	Seed uint64 // for choices that an attacker should not foresee
 }

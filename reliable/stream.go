@@ -182,7 +182,7 @@ func (a *Assoc) streamRoom() {
 // sendLimit is how many bytes a stream holds for sending. A packet that is lost again
 // and again holds everything behind it for as many round trips, in which the path
 // should not run dry: at 5 % loss four losses in a row come every few seconds.
-func (a *Assoc) sendLimit() int {
+func (a *Assoc) sendLimit(s *stream) int {
 	if a.c.SendBuffer > 0 {
 		return a.c.SendBuffer
 	}
@@ -190,7 +190,11 @@ func (a *Assoc) sendLimit() int {
 	if a.on == ByteStream {
 		windows = 1 // nothing is lost: what it does not take yet is better kept by the application
 	}
-	return min(max(minSendBuffer, windows*a.cc.window()), maxSendBuffer)
+	most := maxSendBuffer
+	if s.out.end-s.next < int64(a.cc.window()) {
+		most = maxHeldBuffer
+	}
+	return min(max(minSendBuffer, windows*a.cc.window()), most)
 }
 
 // Write takes what there is room for of p, and returns how much that is. If it is
@@ -206,7 +210,7 @@ func (a *Assoc) Write(now time.Time, id StreamID, p []byte) (int, error) {
 	case a.err != nil:
 		return 0, a.err
 	}
-	n := min(len(p), max(0, a.sendLimit()-s.out.len()))
+	n := min(len(p), max(0, a.sendLimit(s)-s.out.len()))
 	if n < len(p) {
 		s.wantRoom = true
 	}
@@ -434,7 +438,7 @@ func (a *Assoc) streamAcked(s *stream, it *sentItem) {
 	if a.checkFlushed(s) {
 		return
 	}
-	limit := a.sendLimit()
+	limit := a.sendLimit(s)
 	enough := limit / 4 // of room
 	if a.on == ByteStream {
 		enough = limit / 2 // the carrier has more to do meanwhile

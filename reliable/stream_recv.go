@@ -183,6 +183,12 @@ func (a *Assoc) consume(t instant, n int64) {
 	a.maxDataDue = true
 }
 
+// defaultReceiveWindow is where the credit of a stream ends to grow. It is five times what
+// is on its way at 1 Gbit/s and 100 ms: a packet that is lost, and lost again, holds up what
+// is sent meanwhile. A window grows only while the application reads half of it within two
+// round trips.
+const defaultReceiveWindow = 64 << 20
+
 // tune doubles a window of which half was used within two round trips, as then the
 // path could carry more.
 func (a *Assoc) tune(t instant, window, limit int64, since instant) int64 {

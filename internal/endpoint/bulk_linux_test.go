@@ -23,10 +23,10 @@ func BenchmarkBulk(b *testing.B) {
 		{"Bare", false, false, 0, udpio.Options{}},
 		{"CRC", false, true, 0, udpio.Options{}},
 		{"TLS", true, false, 0, udpio.Options{}},
-		{"CRC/1472", false, true, 1472, udpio.Options{}},
-		{"TLS/1472", true, false, 1472, udpio.Options{}},
-		{"CRC/1472/NoGSO", false, true, 1472, udpio.Options{NoGSO: true, NoGRO: true}},
-		{"TLS/1472/Off", true, false, 1472, udpio.Options{NoFastPath: true}},
+		{"CRC-1472", false, true, 1472, udpio.Options{}},
+		{"TLS-1472", true, false, 1472, udpio.Options{}},
+		{"CRC-1472-NoGSO", false, true, 1472, udpio.Options{NoGSO: true, NoGRO: true}},
+		{"TLS-1472-Off", true, false, 1472, udpio.Options{NoFastPath: true}},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			cfg := testConfig()
