@@ -63,7 +63,7 @@ func TestSocketsPortInUse(t *testing.T) {
 }
 
 func TestSocketsConn(t *testing.T) {
-	for _, tr := range []transport{{name: "rudp", network: "rudp"}, {name: "rudp+TLS", network: "rudp", tls: true}, {name: "auto", network: "auto"}} {
+	for _, tr := range []transport{{name: "rudp", network: "rudp"}, {name: "rudp+TLS", network: "rudp", tls: true}} {
 		t.Run(tr.name, func(t *testing.T) {
 			cc, sc := tr.configs(t)
 			ln := listenOn(t, tr.network, 4, sc)
