@@ -324,6 +324,7 @@ func TestCarrierAnsweredWhileAsking(t *testing.T) {
 		m := newMovers(t, 1, shortUDP, shortTCP, false, func(c *Config) { c.Auto.NoStandby = true })
 		m.a = newEndpoint(t, &lateSocket{m.ha.ListenPacket(0)}, m.a.cfg)
 		c, s := m.dialStream(t)
+		time.Sleep(time.Second)
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		if err := c.Move(ctx, reliable.Datagrams); err != nil {
@@ -341,7 +342,7 @@ type lateSocket struct{ net.PacketConn }
 
 func (c *lateSocket) WriteTo(b []byte, to net.Addr) (int, error) {
 	n, err := c.PacketConn.WriteTo(b, to)
-	time.Sleep(time.Second)
+	time.Sleep(50 * time.Millisecond)
 	return n, err
 }
 

@@ -161,7 +161,7 @@ func (s *Session) probesDue(now time.Time) {
 			p.sent, p.hurried = time.Time{}, false
 			p.lost++
 			m.next = now
-			if c == reliable.Datagrams && m.waiters.head != nil {
+			if c == reliable.Datagrams && m.calls > 0 {
 				p.next = now.Add(probeAgain) // also without standby: Move waits for it
 			}
 			if p.lost >= cfg.Decide.ProbeAttempts && c == reliable.ByteStream && c != active && m.bearer != nil {

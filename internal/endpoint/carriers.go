@@ -96,7 +96,8 @@ type mobile struct {
 	moved   uint64    // reliable.Stats.BytesMoved before it
 	told    int       // how many of moves OnMove has yet to be told
 	telling bool
-	waiters waitq // Move, for a carrier
+	calls   int   // of Move that are under way
+	waiters waitq // those that wait for a carrier
 }
 
 // beginMobile makes a session one that moves. Session.mu is held, or nobody knows s yet.
@@ -140,6 +141,8 @@ func (s *Session) Move(ctx context.Context, c reliable.Carrier) error {
 		return session.ErrNotSupported
 	}
 	m := s.mob
+	m.calls++
+	defer func() { m.calls-- }()
 	for asked := false; ; asked = true {
 		now := time.Now()
 		switch {
