@@ -323,12 +323,16 @@ func TestCarrierAnsweredWhileAsking(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMovers(t, 1, shortUDP, shortTCP, false, func(c *Config) { c.Auto.NoStandby = true })
 		m.a = newEndpoint(t, &lateSocket{m.ha.ListenPacket(0)}, m.a.cfg)
+		m.net.Both(m.ha, m.hb, simnet.Path{Down: true})
 		c, s := m.dialStream(t)
-		time.Sleep(time.Second)
+		time.Sleep(5 * time.Second) // datagrams that it sends by itself are lost
+		m.net.Both(m.ha, m.hb, shortUDP)
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
-		if err := c.Move(ctx, reliable.Datagrams); err != nil {
-			t.Error("Move:", err)
+		begin := time.Now()
+		err := c.Move(ctx, reliable.Datagrams)
+		if d := time.Since(begin); err != nil || d > time.Second {
+			t.Errorf("Move: %v after %v", err, d)
 		}
 		swap(t, c, s)
 		c.Close()
