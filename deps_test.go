@@ -32,7 +32,7 @@ var allowedImports = map[string][]string{
 	"internal/endpoint":  {"framing", "reliable", "internal/auto", "internal/crate", "internal/handshake", "internal/sealed", "internal/session", "internal/stream", "internal/udpio", "tlsvstp", "golang.org/x/net/bpf"},
 	"reliable":           {"framing", "github.com/klauspost/reedsolomon"},
 	"tlsvstp":            {"golang.org/x/crypto/chacha20", "golang.org/x/crypto/chacha20poly1305"},
-	"framing":            {"golang.org/x/sys/cpu"},
+	"framing":            {},
 }
 
 // pure packages do no I/O and have no goroutine, clock or randomness of their own,

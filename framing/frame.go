@@ -2,6 +2,7 @@ package framing
 
 import (
 	"encoding/binary"
+	"hash/crc32"
 	"slices"
 	"strconv"
 )
@@ -68,6 +69,10 @@ func (f Flags) Legacy() Flags {
 	}
 	return f
 }
+
+// Checksum continues a CRC32 (IEEE), begun with 0, over p. The trailer of a frame is
+// the checksum of all bytes before it.
+func Checksum(crc uint32, p []byte) uint32 { return crc32.Update(crc, crc32.IEEETable, p) }
 
 // AppendTrailer appends the trailer with that checksum to b.
 func AppendTrailer(b []byte, crc uint32) []byte { return binary.BigEndian.AppendUint32(b, crc) }
