@@ -10,7 +10,7 @@
 //	calls of the application ──▶ Session ──▶ reliable.Assoc ──▶ Session.flush ──▶ udpio.Conn
 //	                                ▲ timer        ▲
 //	udpio.Conn ──▶ Endpoint.read ───┴── by id ─────┘
-//	                    ├── HELLO, WELCOME, ERR: server.go, dial.go
+//	                    ├── HELLO, WELCOME, ERR: server.go, clients.go, dial.go
 //	                    └── everything else: crate.go
 //
 // Locks are taken in the order deadline, Session.mu, Endpoint.mu; none is held during

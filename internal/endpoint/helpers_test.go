@@ -119,9 +119,9 @@ func settle(t *testing.T, es ...*Endpoint) {
 	synctest.Wait()
 	for _, e := range es {
 		e.mu.Lock()
-		if len(e.sessions) > 0 || len(e.byPeer) > 0 || len(e.shared) > 0 || len(e.clients.sessions) > 0 || e.clients.halfOpen > 0 || e.waiting > 0 {
-			t.Errorf("left behind: %d sessions, %d by peer, %d shared, %d of clients, %d half-open, %d waiting",
-				len(e.sessions), len(e.byPeer), len(e.shared), len(e.clients.sessions), e.clients.halfOpen, e.waiting)
+		if len(e.sessions) > 0 || len(e.byPeer) > 0 || len(e.shared) > 0 || len(e.clients.sessions) > 0 || !e.closed && len(e.clients.all) > 0 || e.clients.halfOpen > 0 || e.waiting > 0 {
+			t.Errorf("left behind: %d sessions, %d by peer, %d shared, %d of clients, %d clients, %d half-open, %d waiting",
+				len(e.sessions), len(e.byPeer), len(e.shared), len(e.clients.sessions), len(e.clients.all), e.clients.halfOpen, e.waiting)
 		}
 		e.mu.Unlock()
 	}
