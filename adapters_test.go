@@ -116,8 +116,10 @@ func (tr transport) pipe(t testing.TB) nettest.MakePipe {
 }
 
 func TestConn(t *testing.T) {
+	side := newAside(6)
+	defer side.Wait()
 	for _, tr := range slices.Concat(transports, onlyTCP) {
-		t.Run(tr.name, func(t *testing.T) {
+		side.run(t, tr.name, func(t *testing.T) {
 			nettest.TestConn(t, tr.pipe(t))
 		})
 	}

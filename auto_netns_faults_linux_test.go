@@ -3,7 +3,6 @@ package vstp_test
 import (
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -101,25 +100,18 @@ type netnsFault struct {
 
 func TestAutoNetns(t *testing.T) {
 	needNetns(t)
-	t.Parallel()
-	// All wait most of the time, so more than GOMAXPROCS run side by side.
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	room := make(chan struct{}, 8)
+	side := newAside(8)
+	defer side.Wait()
 	for _, f := range netnsFaults {
 		for _, sealed := range []bool{false, true} {
 			name := f.name
 			if sealed {
 				name += ", TLS"
 			}
-			wg.Go(func() {
-				room <- struct{}{}
-				defer func() { <-room }()
-				t.Run(name, func(t *testing.T) {
-					both := f.both
-					both.Network, both.Auto = "auto", netnsAuto
-					f.run(t, newNetnsPair(t, both, sealed))
-				})
+			side.run(t, name, func(t *testing.T) {
+				both := f.both
+				both.Network, both.Auto = "auto", netnsAuto
+				f.run(t, newNetnsPair(t, both, sealed))
 			})
 		}
 	}

@@ -63,8 +63,10 @@ func TestSocketsPortInUse(t *testing.T) {
 }
 
 func TestSocketsConn(t *testing.T) {
+	side := newAside(2)
+	defer side.Wait()
 	for _, tr := range []transport{{name: "rudp", network: "rudp"}, {name: "rudp+TLS", network: "rudp", tls: true}} {
-		t.Run(tr.name, func(t *testing.T) {
+		side.run(t, tr.name, func(t *testing.T) {
 			cc, sc := tr.configs(t)
 			ln := listenOn(t, tr.network, 4, sc)
 			nettest.TestConn(t, func() (c1, c2 net.Conn, stop func(), err error) {

@@ -143,6 +143,23 @@ func contentDigest(n int64) digest {
 	return d
 }
 
+// aside runs subtests beside each other that wait most of the time: t.Parallel would run no
+// more than GOMAXPROCS of them. The test has to wait for it.
+type aside struct {
+	sync.WaitGroup
+	room chan struct{}
+}
+
+func newAside(most int) *aside { return &aside{room: make(chan struct{}, most)} }
+
+func (a *aside) run(t *testing.T, name string, f func(t *testing.T)) {
+	a.Go(func() {
+		a.room <- struct{}{}
+		defer func() { <-a.room }()
+		t.Run(name, f)
+	})
+}
+
 // A group runs functions concurrently and keeps their errors.
 type group struct {
 	wg   sync.WaitGroup

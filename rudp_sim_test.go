@@ -501,12 +501,14 @@ func TestSimPing(t *testing.T) {
 // nettest.TestConn, unmodified, over paths that lose, repeat and reorder. In real time,
 // since it runs subtests.
 func TestConnLossy(t *testing.T) {
+	side := newAside(4)
+	defer side.Wait()
 	for _, path := range []simnet.Path{
 		{Delay: time.Millisecond, Loss: 0.05, Reorder: 0.05, Duplicate: 0.05},
 		{Loss: 0.2, Reorder: 0.05, Duplicate: 0.05},
 	} {
 		for name, config := range map[string]*vstp.Config{"": simConfig(nil), " with TLS": sealedConfig(nil)} {
-			t.Run(fmt.Sprintf("%v %%%s", 100*path.Loss, name), func(t *testing.T) { testConnLossy(t, path, config) })
+			side.run(t, fmt.Sprintf("%v %%%s", 100*path.Loss, name), func(t *testing.T) { testConnLossy(t, path, config) })
 		}
 	}
 }
