@@ -1,10 +1,5 @@
 package reliable
 
-import (
-	"strings"
-	"unsafe"
-)
-
 // bodyShare is how many times what has come the body of a message may be. The memory of
 // the first blocks is on top of it for a while.
 const bodyShare = 6
@@ -43,7 +38,7 @@ func (m *partial) write(pool *blockPool, off int64, p []byte) bool {
 	}
 	m.got += fresh
 	if m.body == nil && bodyShare*m.got >= m.total {
-		m.body = uncleared(int(m.total))
+		m.body = make([]byte, m.total)
 		for start := range m.loose {
 			m.loose.moveTo(start, m.body[start:])
 		}
@@ -113,17 +108,4 @@ func (m *partial) drop(pool *blockPool) {
 		}
 	}
 	m.blocks = nil
-}
-
-// uncleared returns n bytes with anything in them. To clear 100 MB takes 10 ms, in which
-// nobody reads the socket, and touches memory before anything has come for it. A body is
-// handed out when all of it was written to.
-func uncleared(n int) []byte {
-	if n < blockLen {
-		return make([]byte, n)
-	}
-	var b strings.Builder // the one place where Go gives memory as it is
-	b.Grow(n)
-	b.WriteByte(0)
-	return unsafe.Slice(unsafe.StringData(b.String()), n)
 }
