@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"strings"
+	"sync"
 	"testing"
 	"testing/cryptotest"
 	"testing/synctest"
@@ -153,6 +154,7 @@ func (c linkCase) run(t *testing.T, seed uint64) (r linkResult) {
 	last := time.Duration(0)
 	bins := make([][]int64, len(flows))
 	first := make([]time.Duration, len(flows))
+	var mu sync.Mutex // of both
 	conns := make([]*vstp.Conn, len(flows))
 	begin := time.Now()
 	for i, f := range flows {
@@ -179,12 +181,14 @@ func (c linkCase) run(t *testing.T, seed uint64) (r linkResult) {
 					return
 				}
 				at := time.Since(begin)
+				mu.Lock()
 				if first[i] == 0 {
 					first[i] = at
 				}
 				if b := int(at / (linkBin * ms)); b < len(bins[i]) {
 					bins[i][b] += int64(n)
 				}
+				mu.Unlock()
 			}
 		}()
 	}
@@ -204,6 +208,8 @@ func (c linkCase) run(t *testing.T, seed uint64) (r linkResult) {
 	r.queue = sum / float64(samples) / c.bdp()
 	r.peak = float64(st.MaxQueue) / c.bdp()
 	all := c.time.Seconds()
+	mu.Lock()
+	defer mu.Unlock()
 	for i := range flows {
 		var n, m int64
 		for b, v := range bins[i] {

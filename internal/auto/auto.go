@@ -69,11 +69,11 @@
 //
 // Counts fade, so that a carrier can be as good again as it was.
 //
-// A session that sends all it can fills queues, and finds its own packets there. While it
-// does, and for 5 s after, the round trip is at most what it is without two floors and
-// 200 ms, but not below the floor: the least round trip of the carrier meanwhile, and of
-// the probes of the standby. When the active carrier has been quiet for a second, its floor
-// stands for its round trip.
+// A session that sends all it can fills queues, and finds its own packets there; so does one
+// that receives 6,000 bytes in a round trip, or more. While it does, and for 5 s after, the
+// round trip is at most what it is without two floors and 200 ms, but not below the floor:
+// the least round trip of the carrier meanwhile, and of the probes of the standby. When the
+// active carrier has been quiet for a second, its floor stands for its round trip.
 //
 // A session moves when the score of the standby has been better by more than MinScoreMargin
 // and a quarter of the active one's for 1 s, and the standby has answered ProbeAttempts
@@ -162,6 +162,7 @@ const (
 	sustain        = time.Second
 	busyHalfLife   = 250 * time.Millisecond
 	maxRate        = 1e15 // bytes/s; more is a mistake
+	ownInflow      = 6000 // bytes in a round trip
 	limitedLatch   = 5 * time.Second
 	stalledSilence = time.Second
 	minSilence     = 200 * time.Millisecond // of datagrams too: a busy machine is silent for longer than three PTOs of a short path

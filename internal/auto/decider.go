@@ -232,7 +232,7 @@ func (d *Decider) moved(to reliable.Carrier, forced bool) {
 	for i := range d.carriers {
 		h := &d.carriers[i]
 		h.streak, h.fast, h.slow = 0, lossWindow{}, lossWindow{}
-		h.limited, h.busy, h.busyAt = time.Time{}, 0, d.now
+		h.limited, h.busy, h.inflow, h.busyAt = time.Time{}, 0, 0, d.now
 		h.last.Timeouts, h.last.ProbesLost = 0, 0
 	}
 }

@@ -403,6 +403,20 @@ func TestReturnOutdated(t *testing.T) {
 	require.Less(t, probed, 10)
 }
 
+// TestOwnDownload: what the peer sends fills queues as well. The standby, where nothing is sent, is not
+// better for that.
+func TestOwnDownload(t *testing.T) {
+	for _, perTick := range []uint64{0, 60_000} { // 50 ms
+		s := newScript(t, Config{})
+		s.wait(5*time.Second, func() { s.active().Received += perTick })
+		s.wait(20*time.Second, func() {
+			s.active().Received += perTick
+			s.active().RTT = 75 * ms
+		})
+		require.Equal(t, perTick == 0, s.dec.Move, "%d bytes", perTick)
+	}
+}
+
 // TestScores recomputes the sum of the package comment.
 func TestScores(t *testing.T) {
 	s := newScript(t, Config{})

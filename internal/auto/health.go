@@ -25,7 +25,8 @@ type healthState struct {
 
 	busy        float64   // share of the time lately in which the carrier was limited
 	busyAt      time.Time // up to when
-	limited     time.Time // when it was busy last
+	inflow      float64   // bytes received lately, fading like busy
+	limited     time.Time // when it was busy last, or the peer was
 	rate        float64   // bytes/s when limited, average; 0 unknown
 	rateSampled time.Time
 
@@ -104,7 +105,7 @@ func (h *healthState) observeActive(now time.Time, in *CarrierInput, heard bool,
 	}
 	h.lossMS = loss
 
-	h.observeBusy(now, in.Limited)
+	h.observeBusy(now, in.Limited, float64(grown(in.Received, h.last.Received)))
 	if rtt := milliseconds(in.RTT); rtt > 0 && heard && now.Sub(h.sampled) >= between(in.RTT, minInterval, rttSampleEvery) {
 		h.sample(now, rtt)
 		if !h.ownQueue(now) {
@@ -124,14 +125,17 @@ func (h *healthState) observeActive(now time.Time, in *CarrierInput, heard bool,
 
 // observeBusy takes an input that says of an instant whether the carrier is limited: a
 // session that sends now and then is for some of them, one that sends all it can is not for all.
-func (h *healthState) observeBusy(now time.Time, limited bool) {
+// Of the peer is known how many bytes have come.
+func (h *healthState) observeBusy(now time.Time, limited bool, received float64) {
 	f := halved(max(0, now.Sub(h.busyAt)), busyHalfLife)
 	h.busyAt = now
 	h.busy *= f
 	if limited {
 		h.busy += 1 - f
 	}
-	if h.isBusy() {
+	h.inflow = h.inflow*f + received
+	perTrip := h.inflow * math.Ln2 / milliseconds(busyHalfLife) * h.rtt
+	if h.isBusy() || perTrip >= ownInflow {
 		h.limited = now
 	}
 }

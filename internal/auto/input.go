@@ -15,6 +15,7 @@ type CarrierInput struct {
 	Sent     uint64        // packets, cumulative
 	Lost     uint64        // packets, cumulative
 	Rate     float64       // delivered bytes per second lately
+	Received uint64        // bytes, cumulative; of the active carrier
 	Limited  bool          // the session had more to send than the carrier took
 	Timeouts int           // probe timeouts in a row without anything from the peer
 	Silence  time.Duration // how long an answer is owed

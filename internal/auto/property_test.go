@@ -126,6 +126,7 @@ func change(r *rand.Rand, c *CarrierInput, now time.Time) {
 		c.ProbeRTT = randomDuration(r)
 	case 13:
 		c.Sent = uint64(r.IntN(100000))
+		c.Received = uint64(r.IntN(1_000_000))
 	}
 	if r.IntN(3) > 0 {
 		c.Sent += uint64(r.IntN(20))

@@ -325,6 +325,7 @@ func (s *Session) carrierInput(now time.Time, c reliable.Carrier) auto.CarrierIn
 	}
 	if c == s.eng.Active() {
 		in.Timeouts, in.Silence, in.PTO = st.Unheard, st.Silence, st.PTO
+		in.Received = s.eng.Stats().BytesReceived
 	}
 	if c == reliable.ByteStream {
 		in.Gone = m.bearer == nil && m.lost
