@@ -50,9 +50,13 @@ func TestCarrierTorture(t *testing.T) {
 			udp: simnet.Path{Delay: time.Duration(1+rnd.IntN(40)) * time.Millisecond, Jitter: time.Millisecond, Loss: []float64{0, 0.02, 0.1}[rnd.IntN(3)], Duplicate: 0.02, Reorder: 0.02},
 			tcp: simnet.TCPPath{Delay: time.Duration(1+rnd.IntN(40)) * time.Millisecond, Loss: []float64{0, 0.01}[rnd.IntN(2)]},
 		}
+		// Never without a rate: windows would grow to where only they are the limit, at gigabytes
+		// a second of virtual time.
+		x.udp.Rate, x.udp.Queue = 20<<20, 1<<20
 		if rnd.IntN(2) == 0 {
 			x.udp.Rate, x.udp.Queue = 1<<20, 1<<16
 		}
+		x.tcp.Rate = 20 << 20
 		if rnd.IntN(2) == 0 {
 			x.tcp.Rate = 1 << 20
 		}
@@ -390,8 +394,9 @@ func (x *carrierTorture) cut() {
 	if d := time.Since(begin); d > x.a.cfg.Linger+closeGrace {
 		t.Errorf("Close took %v", d)
 	}
-	wg.Wait() // the other end has to learn of it, or gives up
-	if d := time.Since(begin); d > x.a.cfg.Idle+10*time.Second {
+	wg.Wait() // the other end has to learn of it, or gives up, when what TCP still has has come
+	held := time.Duration(float64(16<<20) / float64(x.tcp.Rate) * float64(time.Second))
+	if d := time.Since(begin); d > x.a.cfg.Idle+10*time.Second+held {
 		t.Errorf("it took %v", d)
 	}
 }
