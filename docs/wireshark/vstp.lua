@@ -480,7 +480,7 @@ local KEYS = {
     tree:add(f["attach.proof"], range(16, 16))
     return tostring(range(0, 8):bytes()):lower() .. " n=" .. tostring(range(8, 8):uint64()), true
   end },
-  ["\11"] = { name = "parity", types = { [HELLO] = 1, [WELCOME] = 1 }, show = one_byte("parity", { [0] = "no", "yes" }) },
+  ["\11"] = { name = "parity", types = { [HELLO] = 1, [WELCOME] = 1 }, show = one_byte("parity", { [0] = "0", "1" }) },
   ["\16"] = { name = "versions", types = { [HELLO] = 1, [WELCOME] = 1 }, show = function(tree, range, c)
     local r, out = reader(c.tvb, range:offset(), range:offset() + range:len(), tree), {}
     while r.ok and r:left() > 0 do
