@@ -461,10 +461,9 @@ func TestAutoListenPort(t *testing.T) {
 		require.Equal(t, "listen", oe.Op)
 		require.Equal(t, c.network, oe.Net)
 	}
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	require.NoError(t, err)
+	pc := udpPort(t)
 	defer pc.Close()
-	_, err = vstp.Listen("auto", pc.LocalAddr().String())
+	_, err := vstp.Listen("auto", pc.LocalAddr().String())
 	require.ErrorIs(t, err, syscall.EADDRINUSE)
 	tcp, err := net.Listen("tcp", pc.LocalAddr().String())
 	require.NoError(t, err, "nothing is left of the listener")
@@ -505,8 +504,7 @@ func TestAutoLocalAddr(t *testing.T) {
 	require.NoError(t, err)
 	defer ln.Close()
 	go echoAll(ln)
-	free, err := net.ListenPacket("udp", "127.0.0.1:0")
-	require.NoError(t, err)
+	free := udpPort(t)
 	port := free.LocalAddr().(*net.UDPAddr).Port
 	require.NoError(t, free.Close())
 	ip := net.IPv4(127, 0, 0, 1)
@@ -587,4 +585,19 @@ func TestAutoBothAtOnce(t *testing.T) {
 		g.Wait(t)
 		t.Log(began, accepted)
 	})
+}
+
+// udpPort returns a socket with a port that TCP does not use either.
+func udpPort(t *testing.T) net.PacketConn {
+	t.Helper()
+	for {
+		pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+		require.NoError(t, err)
+		ln, err := net.Listen("tcp", pc.LocalAddr().String())
+		if err == nil {
+			require.NoError(t, ln.Close())
+			return pc
+		}
+		require.NoError(t, pc.Close())
+	}
 }
