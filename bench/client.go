@@ -11,6 +11,10 @@ import (
 	"time"
 )
 
+// idleRest is how long connections have been idle when their memory is read: what they give back
+// when they rest, they have given back by then.
+const idleRest = 1500 * time.Millisecond
+
 // runClient runs the client's side of a test. What it returns as hold must be
 // kept alive until the server has measured too.
 func runClient(s *spec, c *contender, e *env) (v values, hold any, err error) {
@@ -319,7 +323,7 @@ func clientIdle(s *spec, c *contender, e *env) (values, any, error) {
 			go blockInRead(st)
 		}
 	}
-	time.Sleep(100 * time.Millisecond)
+	time.Sleep(idleRest)
 	v := readMemory().perConn(start, s.Count)
 	heapProfile(s)
 	return v, held, nil

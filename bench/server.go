@@ -266,7 +266,7 @@ func (srv *server) finishIdle() (values, error) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	time.Sleep(100 * time.Millisecond)
+	time.Sleep(idleRest)
 	v := readMemory().perConn(srv.start, srv.spec.Count)
 	heapProfile(srv.spec)
 	if !srv.spec.Reader {
