@@ -248,3 +248,18 @@ func heapAllocated() uint64 {
 	runtime.ReadMemStats(&m)
 	return m.TotalAlloc
 }
+
+// udpPort returns a socket with a port that TCP does not use either.
+func udpPort(t *testing.T) net.PacketConn {
+	t.Helper()
+	for {
+		pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+		require.NoError(t, err)
+		ln, err := net.Listen("tcp", pc.LocalAddr().String())
+		if err == nil {
+			require.NoError(t, ln.Close())
+			return pc
+		}
+		require.NoError(t, pc.Close())
+	}
+}
