@@ -2,19 +2,19 @@ package reliable
 
 // bodyShare is how many times what has come the body of a message may be. The memory of
 // the first blocks is on top of it for a while.
-const bodyShare = 6
+const bodyShare = 4
 
 // A partial is a message of which not everything has come.
 //
 // Memory follows what has come, not what total claims: bytes lie in blocks until a
-// sixth of all is there. Then there is a body, to which they move bit by bit, a block
+// quarter of all is there. Then there is a body, to which they move bit by bit, a block
 // or two for each fragment, so that no fragment of a large message holds up everybody
 // else on the socket; and nearly all of it is copied once.
 type partial struct {
 	total  int64
 	have   spanSet[int64]
 	got    int64
-	body   []byte      // total bytes, once a sixth has come
+	body   []byte      // total bytes, once a quarter has come
 	blocks [][]byte    // until they have moved to body
 	moved  int         // of blocks
 	loose  loose       // what lies in none of them

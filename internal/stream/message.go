@@ -36,10 +36,10 @@ func (p *partial) check(c *current) error {
 }
 
 // bufferShare is how many times what has come the buffer of a message may be.
-const bufferShare = 6
+const bufferShare = 4
 
 // room returns space for up to n more bytes, but not beyond the total: the buffer
-// grows with what has arrived, whatever was claimed. It doubles until a sixth is there, so
+// grows with what has arrived, whatever was claimed. It doubles until a quarter is there, so
 // that most of a large message is copied once, and memory for little more than one is needed.
 func (p *partial) room(n int) []byte {
 	have := len(p.buf)
