@@ -245,7 +245,7 @@ func (s *Session) useBearer(now time.Time, b Bearer) {
 		return
 	}
 	if old := m.bearer; old != nil {
-		m.bearer = nil
+		s.letGo(old)
 		s.eng.SetAttached(now, reliable.ByteStream, false)
 		go old.Close()
 	}

@@ -153,7 +153,7 @@ func (s *Session) readOrWait(q *waitq, p []byte) (n int) {
 	}
 	q.leave(w)
 	t.held = false
-	if err != nil || s.othersWait() {
+	if err != nil || s.mob.bearer != b || s.othersWait() {
 		s.unpark(b) // it finds the same error
 	}
 	if n > 0 {
@@ -248,6 +248,13 @@ func (s *Session) unpark(b *bearer) {
 		t.timer.Stop()
 		t.resume <- struct{}{}
 	}
+}
+
+// letGo ends what the session has to do with a byte stream: who waits to read it finds that
+// out. Session.mu is held.
+func (s *Session) letGo(b *bearer) {
+	s.mob.bearer = nil
+	s.unpark(b)
 }
 
 // readStreamAgain is called by who is about to wait for something from the peer.

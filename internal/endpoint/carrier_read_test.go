@@ -121,6 +121,41 @@ func TestCarrierReadClose(t *testing.T) {
 	})
 }
 
+// TestCarrierReadForgotten: with the session ends who was to read its byte stream after a Read,
+// at once and not after a grace.
+func TestCarrierReadForgotten(t *testing.T) {
+	tcp := simnet.TCPPath{Delay: time.Millisecond}
+	moversBubble(t, simnet.Path{Delay: 5 * time.Millisecond}, tcp, func(t *testing.T, m *movers, c, s *Session) {
+		attachedBoth(t, c, s)
+		if err := c.Move(t.Context(), reliable.ByteStream); err != nil {
+			t.Fatal(err)
+		}
+		swap(t, c, s)
+		s.Write(pattern(8000))
+		for got := 0; got < 8000; {
+			n, err := c.Read(make([]byte, 10_000))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got += n
+		}
+		c.mu.Lock()
+		b := c.mob.bearer
+		parked := b.turns.parked
+		c.mu.Unlock()
+		if !parked {
+			t.Fatal("nobody waits for the next Read")
+		}
+		c.forget(net.ErrClosed)
+		synctest.Wait() // which takes no time
+		c.mu.Lock()
+		if b.turns.parked {
+			t.Error("somebody still waits for the next Read")
+		}
+		c.mu.Unlock()
+	})
+}
+
 // TestCarrierReadOthers: a call that waits for something else does not wait for a grace.
 func TestCarrierReadOthers(t *testing.T) {
 	tcp := simnet.TCPPath{Delay: time.Millisecond}

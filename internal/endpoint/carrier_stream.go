@@ -151,7 +151,7 @@ func (s *Session) streamGone(now time.Time, b *bearer, err error) {
 	if m.bearer != b {
 		return
 	}
-	m.bearer = nil
+	s.letGo(b)
 	m.lost = true
 	m.probes[reliable.ByteStream] = probing{}
 	m.asideFrame = nil

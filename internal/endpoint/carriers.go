@@ -362,7 +362,7 @@ func (s *Session) endMobile() {
 		m.attach.cancel()
 	}
 	if b := m.bearer; b != nil {
-		m.bearer = nil
+		s.letGo(b)
 		go b.Close()
 	}
 	m.waiters.wake()
