@@ -71,25 +71,12 @@ const throughputBuffer = 32 << 10
 
 func benchThroughput(b *testing.B, c *contender, total int64) {
 	e := testEnv(b, true)
-	a, err := c.listen(e, "127.0.0.1")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer a.Close()
-	go func() {
-		for {
-			s, err := a.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer s.Close()
-				// Without ReadFrom and WriteTo, as those differ between the contenders.
-				buf := make([]byte, throughputBuffer)
-				io.CopyBuffer(struct{ io.Writer }{s}, struct{ io.Reader }{s}, buf)
-			}()
-		}
-	}()
+	a := testListen(b, c, e)
+	go serveEach(a, func(s stream) {
+		// Without ReadFrom and WriteTo, as those differ between the contenders.
+		buf := make([]byte, throughputBuffer)
+		io.CopyBuffer(struct{ io.Writer }{s}, struct{ io.Reader }{s}, buf)
+	})
 	buf := make([]byte, throughputBuffer)
 	answer := make([]byte, throughputBuffer)
 	b.SetBytes(total)
@@ -174,23 +161,8 @@ func BenchmarkDial(b *testing.B) {
 	for _, c := range benchContenders() {
 		b.Run(c.name, func(b *testing.B) {
 			e := testEnv(b, true)
-			a, err := c.listen(e, "127.0.0.1")
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer a.Close()
-			go func() {
-				for {
-					s, err := a.Accept()
-					if err != nil {
-						return
-					}
-					go func() {
-						echo(s, make([]byte, 1), math.MaxInt)
-						s.Close()
-					}()
-				}
-			}()
+			a := testListen(b, c, e)
+			go serveEach(a, func(s stream) { echo(s, make([]byte, 1), math.MaxInt) })
 			req, resp := make([]byte, 1), make([]byte, 1)
 			b.ReportAllocs()
 			for b.Loop() {

@@ -56,44 +56,60 @@ func TestThirds(t *testing.T) {
 	}
 }
 
-// What moves between carriers is measured over a link that loses UDP.
-func TestRunLinkCarriers(t *testing.T) {
+// runLinks runs what args say once, has check look at the figures of each contender, and
+// returns all.
+func runLinks(t *testing.T, args []string, check func(g *group, r *row)) []*group {
+	t.Helper()
 	if err := canLink(); err != nil {
 		t.Skip(err)
 	}
+	// The race detector makes each process wait for a second at its end.
 	t.Setenv("GORACE", "atexit_sleep_ms=0")
+	o, err := parseFlags(append(args, "-quiet", "-spin=false", "-rounds", "1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := newController(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	groups := o.linkGroups()
+	for _, g := range groups {
+		if err := c.runGroup(t.Context(), g); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range g.Rows {
+			switch {
+			case strings.HasPrefix(r.Error, "unavailable: "):
+			case strings.Contains(r.Error, "operation not permitted"):
+				t.Skip(r.Error) // root, and yet without the rights
+			case r.Error != "":
+				t.Errorf("%s, %s: %s", g.ID, r.Contender, r.Error)
+			default:
+				check(g, r)
+			}
+		}
+		g.table().write(new(strings.Builder))
+	}
+	return groups
+}
+
+// What moves between carriers is measured over a link that loses UDP.
+func TestRunLinkCarriers(t *testing.T) {
 	for _, args := range [][]string{
 		{"-tests", "moves", "-only", "vstp-auto,vstp-auto-tls", "-seconds", "4.5"},
 		{"-link", "20mbit,10ms", "-link-tests", "dials,idle", "-only", "vstp-auto", "-seconds", "0.2"},
 		{"-link", "20mbit,10ms,noudp", "-link-tests", "dials", "-only", "vstp,vstp-auto", "-seconds", "0.2"},
 	} {
-		o, err := parseFlags(append(args, "-quiet", "-spin=false", "-rounds", "1"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := newController(o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.close()
-		for _, g := range o.linkGroups() {
-			if err := c.runGroup(t.Context(), g); err != nil {
-				t.Fatal(err)
+		runLinks(t, args, func(g *group, r *row) {
+			switch m := r.Median; {
+			case g.Spec.Test == "link-moves" && (m["moves"] < 1 || m["mbit.1"] == 0):
+				t.Errorf("%s: %v", r.Contender, m)
+			case g.Spec.Test == "link-dials" && m["new.dial"] < 10:
+				t.Errorf("%s: dials %v over a link of 10 ms", r.Contender, m)
 			}
-			for _, r := range g.Rows {
-				switch m := r.Median; {
-				case strings.Contains(r.Error, "operation not permitted"):
-					t.Skip(r.Error) // root, and yet without the rights
-				case r.Error != "":
-					t.Errorf("%s, %s: %s", g.ID, r.Contender, r.Error)
-				case g.Spec.Test == "link-moves" && (m["moves"] < 1 || m["mbit.1"] == 0):
-					t.Errorf("%s: %v", r.Contender, m)
-				case g.Spec.Test == "link-dials" && m["new.dial"] < 10:
-					t.Errorf("%s: dials %v over a link of 10 ms", r.Contender, m)
-				}
-			}
-			g.table().write(new(strings.Builder))
-		}
+		})
 	}
 	if _, err := parseFlags([]string{"-tests", "moves,bulk"}); err == nil {
 		t.Error("moves is measured beside another test")
@@ -210,47 +226,24 @@ func TestShaperLoss(t *testing.T) {
 
 // A whole run over a link, alone and together, leaves figures and nothing else.
 func TestRunLink(t *testing.T) {
-	if err := canLink(); err != nil {
-		t.Skip(err)
-	}
-	t.Setenv("GORACE", "atexit_sleep_ms=0")
-	o, err := parseFlags([]string{
-		"-quiet", "-spin=false", "-rounds", "1", "-seconds", "0.5", "-link", "20mbit,10ms,loss=1%",
-		"-only", strings.Join(linkContenders(), ","), "-flows", "tcp-cubic+quic", "-stagger", "100ms", "-link-tests", "bulk,rr,messages",
+	groups := runLinks(t, []string{
+		"-seconds", "0.5", "-link", "20mbit,10ms,loss=1%", "-only", strings.Join(linkContenders(), ","),
+		"-flows", "tcp-cubic+quic", "-stagger", "100ms", "-link-tests", "bulk,rr,messages",
+	}, func(g *group, r *row) {
+		switch m := r.Median; {
+		case g.Spec.Test == "link-rr" && (m["p50"] < 10e3 || m["p99"] < m["p50"]):
+			t.Errorf("%s: round trips %v over a link of 10 ms", r.Contender, m)
+		case g.Spec.Test == "link-messages" && (m["p50"] < 5e3 || m["p99"] < m["p50"]):
+			t.Errorf("%s: messages %v over a link of 2 x 5 ms", r.Contender, m)
+		case g.Spec.Test != "link":
+		case m["mbit"] <= 0 || m["mbit"] > 20.5:
+			t.Errorf("%s: %v Mbit/s over a link of 20", r.Contender, m["mbit"])
+		case m["sent"] < 1 || m["queue.max"] < m["queue.mean"]:
+			t.Errorf("%s: %v", r.Contender, m)
+		}
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := newController(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.close()
 	res := newResult(nil)
-	for _, g := range o.linkGroups() {
-		if err := c.runGroup(t.Context(), g); err != nil {
-			t.Fatal(err)
-		}
-		res.Groups = append(res.Groups, g)
-		for _, r := range g.Rows {
-			switch m := r.Median; {
-			case strings.HasPrefix(r.Error, "unavailable: "):
-			case strings.Contains(r.Error, "operation not permitted"):
-				t.Skip(r.Error) // root, and yet without the rights
-			case r.Error != "":
-				t.Errorf("%s: %s", r.Contender, r.Error)
-			case g.Spec.Test == "link-rr" && (m["p50"] < 10e3 || m["p99"] < m["p50"]):
-				t.Errorf("%s: round trips %v over a link of 10 ms", r.Contender, m)
-			case g.Spec.Test == "link-messages" && (m["p50"] < 5e3 || m["p99"] < m["p50"]):
-				t.Errorf("%s: messages %v over a link of 2 x 5 ms", r.Contender, m)
-			case g.Spec.Test != "link":
-			case m["mbit"] <= 0 || m["mbit"] > 20.5:
-				t.Errorf("%s: %v Mbit/s over a link of 20", r.Contender, m["mbit"])
-			case m["sent"] < 1 || m["queue.max"] < m["queue.mean"]:
-				t.Errorf("%s: %v", r.Contender, m)
-			}
-		}
-	}
+	res.Groups = groups
 	if text := res.markdown(); !strings.Contains(text, "| tcp-cubic+quic |") || !strings.Contains(text, "Link 20mbit") {
 		t.Error("the report has no table of the link")
 	}

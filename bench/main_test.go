@@ -41,6 +41,31 @@ func testEnv(t testing.TB, interactive bool) *env {
 	return e
 }
 
+// testListen listens until the test ends.
+func testListen(tb testing.TB, c *contender, e *env) acceptor {
+	tb.Helper()
+	a, err := c.listen(e, "127.0.0.1")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { a.Close() })
+	return a
+}
+
+// serveEach has serve have each stream of a, one beside the other, and closes it then.
+func serveEach(a acceptor, serve func(s stream)) {
+	for {
+		s, err := a.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer s.Close()
+			serve(s)
+		}()
+	}
+}
+
 // Bytes written with any size of Write arrive, all of them and in order, and io.EOF behind them.
 func TestContendersBulk(t *testing.T) {
 	for _, c := range contenders() {
@@ -50,11 +75,7 @@ func TestContendersBulk(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			skipUnavailable(t, c)
 			e := testEnv(t, false)
-			a, err := c.listen(e, "127.0.0.1")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer a.Close()
+			a := testListen(t, c, e)
 			want := make([]byte, 1<<20+17)
 			fillPattern(want)
 			sent := make(chan error, 1)
@@ -128,11 +149,7 @@ func TestContendersMessages(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			skipUnavailable(t, c)
 			e := testEnv(t, true)
-			a, err := c.listen(e, "127.0.0.1")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer a.Close()
+			a := testListen(t, c, e)
 			received := make(chan []byte, 8)
 			go func() {
 				defer close(received)
@@ -171,22 +188,9 @@ func TestContendersMessages(t *testing.T) {
 
 func testExchange(t *testing.T, c *contender, n int) {
 	e := testEnv(t, true)
-	a, err := c.listen(e, "127.0.0.1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer a.Close()
-	go func() {
-		for {
-			s, err := a.Accept()
-			if err != nil {
-				return
-			}
-			echo(s, make([]byte, n), 3)
-			// Whatever else comes is an error of the client.
-			s.Close()
-		}
-	}()
+	a := testListen(t, c, e)
+	// Whatever comes after three is an error of the client.
+	go serveEach(a, func(s stream) { echo(s, make([]byte, n), 3) })
 	x, err := c.open(e, a.Addr())
 	if err != nil {
 		t.Fatal(err)
