@@ -214,22 +214,7 @@ func (s *Session) writeError() error {
 func (s *Session) ReadFrom(r io.Reader) (n int64, err error) {
 	b := copyBuffers.Get().(*[copySize]byte)
 	defer copyBuffers.Put(b)
-	for {
-		m, rerr := r.Read(b[:])
-		if m > 0 {
-			k, werr := s.Write(b[:m])
-			n += int64(k)
-			if werr != nil {
-				return n, werr
-			}
-		}
-		if rerr == io.EOF {
-			return n, nil
-		}
-		if rerr != nil {
-			return n, &session.CopyError{Err: rerr}
-		}
-	}
+	return session.Copy(s, r, b[:])
 }
 
 // CloseWrite ends our stream and messages. What was accepted before arrives before, what

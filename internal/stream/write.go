@@ -305,22 +305,7 @@ func (s *Session) canSendfile() bool {
 func (s *Session) copyFrom(r io.Reader) (n int64, err error) {
 	b := copyBuffers.Get().(*[maxDataPayload]byte)
 	defer copyBuffers.Put(b)
-	for {
-		m, rerr := r.Read(b[:])
-		if m > 0 {
-			k, werr := s.Write(b[:m])
-			n += int64(k)
-			if werr != nil {
-				return n, werr
-			}
-		}
-		if rerr == io.EOF {
-			return n, nil
-		}
-		if rerr != nil {
-			return n, &session.CopyError{Err: rerr}
-		}
-	}
+	return session.Copy(s, r, b[:])
 }
 
 // A file is an *os.File, or what io.Copy makes of one: an *os.File without WriteTo.
