@@ -42,10 +42,11 @@ type Carrier struct {
 	// Owned by the writer.
 	iov     [3][]byte // backing store of bufs
 	bufs    net.Buffers
-	rest    []byte     // what the socket has not taken yet of frames already accepted
-	werr    error      // the first write error that is no timeout; final
-	restBuf *[]byte    // from bufferPool, with rest in it, or nil
-	try     *tryWriter // nil until it is needed, or where there is none
+	rest    []byte       // what the socket has not taken yet of frames already accepted
+	werr    error        // the first write error that is no timeout; final
+	restBuf *[]byte      // from bufferPool, with rest in it, or nil
+	sw      *smallWriter // nil if conn is no socket
+	try     *tryWriter   // nil until it is needed, or where there is none
 
 	seal sealed // the outgoing side of TLS
 }
@@ -69,6 +70,7 @@ func (c *Carrier) Init(conn net.Conn) {
 	}
 	c.conn = conn
 	c.vec = newVectorReader(conn)
+	c.sw = newSmallWriter(conn)
 }
 
 // NetConn returns what New was given.
@@ -78,6 +80,14 @@ func (c *Carrier) NetConn() net.Conn { return c.bare() }
 func (c *Carrier) Read(p []byte) (int, error) {
 	if c.tls != nil {
 		return c.tls.Read(p)
+	}
+	return c.readSocket(p)
+}
+
+// readSocket reads from what is underneath TLS.
+func (c *Carrier) readSocket(p []byte) (int, error) {
+	if c.vec != nil && 0 < len(p) && len(p) <= maxRaw {
+		return c.vec.readSmall(p)
 	}
 	return c.conn.Read(p)
 }
@@ -122,7 +132,7 @@ func (c *Carrier) writeVector(head, payload, tail []byte) error {
 		// One Write a frame, as some connections make a packet of each.
 		b := bufferPool.Get().(*[]byte)
 		*b = append(append(append((*b)[:0], head...), payload...), tail...)
-		n, err := c.conn.Write(*b)
+		n, err := c.writeSocket(*b)
 		err = c.wrote(n, err, *b)
 		bufferPool.Put(b)
 		return err
@@ -147,6 +157,14 @@ func (c *Carrier) writeVector(head, payload, tail []byte) error {
 	c.iov = [3][]byte{} // not ours to keep
 	c.bufs = nil
 	return err
+}
+
+// writeSocket writes p to the socket.
+func (c *Carrier) writeSocket(p []byte) (int, error) {
+	if c.sw != nil && len(p) <= maxRaw {
+		return c.sw.write(c.conn, p)
+	}
+	return c.conn.Write(p)
 }
 
 // wrote turns the result of a single Write of p into that of WriteFrame.

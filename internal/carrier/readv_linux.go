@@ -10,7 +10,8 @@ import (
 )
 
 // A vectorReader reads into two slices with one system call, so that a payload
-// lands in the caller's slice and the header of the next frame beside it.
+// lands in the caller's slice and the header of the next frame beside it. It also reads
+// into one, see readRaw.
 type vectorReader struct {
 	raw  syscall.RawConn
 	bufs [2][]byte
@@ -38,7 +39,11 @@ func newVectorReader(conn net.Conn) *vectorReader {
 // readFD is called with the socket ready, or not known to be; false waits.
 func (v *vectorReader) readFD(fd uintptr) bool {
 	for {
-		v.n, v.err = unix.Readv(int(fd), v.bufs[:])
+		if v.bufs[1] == nil {
+			v.n, v.err = readRaw(int(fd), v.bufs[0])
+		} else {
+			v.n, v.err = unix.Readv(int(fd), v.bufs[:])
+		}
 		switch v.err {
 		case unix.EINTR:
 			continue
@@ -50,6 +55,10 @@ func (v *vectorReader) readFD(fd uintptr) bool {
 	}
 }
 
+// readSmall reads into p, which is not empty and not longer than maxRaw.
+func (v *vectorReader) readSmall(p []byte) (int, error) { return v.readv(p, nil) }
+
+// readv reads into a, and what there is more into b unless that is nil.
 func (v *vectorReader) readv(a, b []byte) (int, error) {
 	v.bufs = [2][]byte{a, b}
 	err := v.raw.Read(v.read)
@@ -58,7 +67,7 @@ func (v *vectorReader) readv(a, b []byte) (int, error) {
 	case err != nil:
 		return 0, err
 	case v.err != nil:
-		return 0, &net.OpError{Op: "read", Err: os.NewSyscallError("readv", v.err)}
+		return 0, &net.OpError{Op: "read", Err: os.NewSyscallError("read", v.err)}
 	case v.n == 0 && len(a)+len(b) > 0:
 		return 0, io.EOF
 	}

@@ -14,4 +14,8 @@ func newVectorReader(net.Conn) *vectorReader { return nil }
 
 func (*vectorReader) readv(a, b []byte) (int, error) { panic("BUG: readv without a vectorReader") }
 
+func (*vectorReader) readSmall(p []byte) (int, error) {
+	panic("BUG: readSmall without a vectorReader")
+}
+
 func (*vectorReader) rawConn() syscall.RawConn { panic("BUG: a socket without a vectorReader") }

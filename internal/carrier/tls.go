@@ -57,7 +57,7 @@ func (s *sealed) cork(on bool) {
 // never fail for a deadline because they go to memory.
 type tlsSocket struct{ c *Carrier }
 
-func (t tlsSocket) Read(p []byte) (int, error) { return t.c.conn.Read(p) }
+func (t tlsSocket) Read(p []byte) (int, error) { return t.c.readSocket(p) }
 
 func (t tlsSocket) Write(p []byte) (int, error) {
 	s := &t.c.seal
@@ -141,7 +141,7 @@ func (c *Carrier) writeSealed(head, payload, tail []byte) error {
 		if b == nil {
 			return nil
 		}
-		n, err := c.conn.Write(*b)
+		n, err := c.writeSocket(*b)
 		if err == nil {
 			bufferPool.Put(b)
 			continue
