@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -14,26 +15,38 @@ import (
 	"github.com/vstp-go/vstp/reliable"
 )
 
-// HELLO is repeated after helloDelay, which doubles up to maxHelloDelay.
+// HELLO is repeated after helloDelay, or less where the round-trip time is known. The time
+// doubles up to maxHelloDelay.
 const (
 	helloDelay    = 250 * time.Millisecond
 	maxHelloDelay = 2 * time.Second
 )
 
+// What is kept of packets that have overtaken WELCOME, or come in place of it: what a server
+// sends in a round trip or two that speaks at once.
+const (
+	maxEarly     = 64
+	maxEarlySize = 64 << 10
+)
+
 // A dialing is what a client's session has before the handshake is over. Its timer
 // repeats HELLO; no goroutine does. Session.mu guards it.
 type dialing struct {
-	m        *handshake.DatagramClient
-	delay    time.Duration
-	next     time.Time // when HELLO is due again
-	limit    time.Time // when it is given up; zero for never
-	sent     time.Time // HELLO as it is now, for the first time; zero if it was repeated
-	early    [][]byte  // packets that have overtaken WELCOME
-	queue    []waiting
-	queued   int       // bytes in queue
-	sealed   bool      // with TLS: m is nil, see sealedClient
-	refused  int       // how often nobody was there
-	patience time.Time // until then messages wait for room in queue; zero when that is over
+	m         *handshake.DatagramClient
+	delay     time.Duration
+	next      time.Time     // when HELLO is due again
+	limit     time.Time     // when it is given up; zero for never
+	sent      time.Time     // HELLO as it is now, for the first time; zero if it was repeated
+	said      time.Time     // HELLO, for the last time
+	rtt       time.Duration // that a retry has shown
+	missed    bool          // WELCOME: there are packets already
+	early     [][]byte      // those
+	earlySize int
+	queue     []waiting
+	queued    int       // bytes in queue
+	sealed    bool      // with TLS: m is nil, see sealedClient
+	refused   int       // how often nobody was there
+	patience  time.Time // until then messages wait for room in queue; zero when that is over
 }
 
 // DialStream makes an association with a byte stream.
@@ -134,6 +147,7 @@ func (s *Session) sayHello(fresh bool) {
 	if fresh {
 		d.sent = now
 	}
+	d.said = now
 	datagrams := d.m.AppendHello(nil)
 	s.arm(now)
 	s.mu.Unlock()
@@ -240,7 +254,10 @@ func (s *Session) dialTimer(now time.Time) {
 	}
 	due := !now.Before(d.next)
 	if due {
-		d.delay = min(2*d.delay, maxHelloDelay)
+		if !d.missed {
+			d.delay = min(2*d.delay, maxHelloDelay)
+		}
+		d.missed = false
 		d.next = now.Add(d.delay)
 		if !d.limit.IsZero() && d.limit.Before(d.next) {
 			d.next = d.limit
@@ -319,6 +336,8 @@ func (r *reader) handshake(id reliable.ConnID, b []byte, p *udpio.Packet) bool {
 	}
 	outcome, err := s.dial.m.Receive(b)
 	switch {
+	case outcome == handshake.Again:
+		s.retried(r.now)
 	case err != nil:
 		s.dialEnded(bareError(err))
 	case outcome == handshake.Done:
@@ -336,6 +355,35 @@ func (r *reader) handshake(id reliable.ConnID, b []byte, p *udpio.Packet) bool {
 	return true
 }
 
+// retried notes a retry, which shows the round-trip time. Session.mu is held.
+func (s *Session) retried(now time.Time) {
+	d := s.dial
+	d.delay = helloDelay
+	if !d.sent.IsZero() {
+		d.rtt = max(now.Sub(d.sent), time.Microsecond)
+		d.delay = max(2*d.rtt, minFlight)
+	}
+	d.next = now.Add(d.delay)
+}
+
+// overtaken keeps a packet that has come before WELCOME, if there is room. Most likely
+// WELCOME was lost: HELLO, which asks for it, need not wait for its time. Session.mu is held.
+func (s *Session) overtaken(now time.Time, b []byte) (kept bool) {
+	d := s.dial
+	if !d.sealed {
+		if at := d.said.Add(max(d.rtt, minFlight)); at.Before(d.next) {
+			d.next, d.missed = at, true
+			s.arm(now)
+		}
+	}
+	if len(d.early) == maxEarly || d.earlySize+len(b) > maxEarlySize {
+		return false
+	}
+	d.early = append(d.early, bytes.Clone(b))
+	d.earlySize += len(b)
+	return true
+}
+
 // bareError gives the refusal of a server with TLS the name that callers know.
 func bareError(err error) error {
 	var r *handshake.RemoteError
@@ -350,7 +398,7 @@ func (s *Session) establish(now time.Time) {
 	d := s.dial
 	s.dial = nil
 	result := d.m.Result()
-	var rtt time.Duration
+	rtt := d.rtt
 	if !d.sent.IsZero() {
 		rtt = max(now.Sub(d.sent), time.Microsecond)
 	}

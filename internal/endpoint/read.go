@@ -15,9 +15,6 @@ const (
 	// readBatch is how many packets are asked of the socket at a time.
 	readBatch = 16
 
-	// maxEarly is how many packets are kept that come before their WELCOME.
-	maxEarly = 8
-
 	// resetsPerSecond bounds the answers to packets with an unknown id. It is what a
 	// server that was started anew needs for its peers to notice soon.
 	resetsPerSecond = 1000
@@ -160,8 +157,7 @@ func (r *reader) association(id reliable.ConnID, b []byte, p *udpio.Packet) {
 		s.receiveFrom(r.now, b, p)
 	case s.remote.AddrPort != p.Addr.AddrPort: // trap U9
 		r.e.stats.dropped.Add(1)
-	case s.dial != nil && len(s.dial.early) < maxEarly:
-		s.dial.early = append(s.dial.early, append([]byte(nil), b...))
+	case s.dial != nil && s.overtaken(r.now, b):
 	default:
 		r.e.stats.dropped.Add(1)
 	}
