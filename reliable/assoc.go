@@ -103,9 +103,10 @@ type Assoc struct {
 	unheard        int                   // see Unheard
 	refused        spanSet[packetNumber] // see refuse
 
-	rested bool // see rest
-	ready  sendQueue
-	pool   *blockPool // nil: nothing is kept; see blocks
+	rested    bool    // see rest
+	disturbed instant // see woken
+	ready     sendQueue
+	pool      *blockPool // nil: nothing is kept; see blocks
 
 	// Streams and their common credit.
 	streams        streamSet
@@ -380,6 +381,7 @@ func (a *Assoc) Receive(now time.Time, datagram []byte) Received {
 	a.keysOpened(t, ok)
 	if !ok {
 		a.stats.PacketsDropped++
+		a.woken(t)
 		return Received{}
 	}
 	a.via = Datagrams

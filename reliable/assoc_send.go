@@ -475,7 +475,7 @@ func (a *Assoc) restAt() instant {
 	if a.rested || a.eliciting > 0 || !a.ready.empty() || a.moves.restTimeout() != 0 {
 		return 0
 	}
-	return a.lastReceived.add(restAfter)
+	return max(a.lastReceived, a.disturbed).add(restAfter)
 }
 
 // rest gives memory back that only a busy association needs.
@@ -512,7 +512,5 @@ func (a *Assoc) rest() {
 	a.pathResponses = dropEmpty(a.pathResponses)
 	a.challenges = dropEmpty(a.challenges)
 	a.refused = dropEmpty(a.refused)
-	if p, ok := a.c.Protection.(interface{ Rest() }); ok {
-		p.Rest()
-	}
+	a.restKeys()
 }

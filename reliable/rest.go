@@ -8,6 +8,23 @@ package reliable
 func (a *Assoc) restOn() {
 	if a.rested && a.loss.sent.head < 0 {
 		a.loss.release()
+		a.restKeys()
+	}
+}
+
+// restKeys gives back what Protection needs for packets only.
+func (a *Assoc) restKeys() {
+	if p, ok := a.c.Protection.(interface{ Rest() }); ok {
+		p.Rest()
+	}
+}
+
+// woken notes a packet that is not the peer's. To find that out, Protection has made again
+// what it needs to open packets. That stays for a while, as otherwise whoever sends more of
+// those would have it made for each of them.
+func (a *Assoc) woken(t instant) {
+	if a.rested && a.c.Protection != nil {
+		a.rested, a.disturbed = false, t
 	}
 }
 

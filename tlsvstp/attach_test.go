@@ -92,10 +92,10 @@ func TestSessionProtection(t *testing.T) {
 	require.NoError(t, err)
 	want, err := cs.ExportKeyingMaterial("EXPORTER-vstp datagrams client", nil, 48)
 	require.NoError(t, err)
-	require.Equal(t, want, p.write.secret)
+	require.Equal(t, want, p.write.secret())
 	want, err = cs.ExportKeyingMaterial("EXPORTER-vstp datagrams server", nil, 48)
 	require.NoError(t, err)
-	require.Equal(t, want, p.read.secret)
+	require.Equal(t, want, p.read.secret())
 }
 
 // TestExportErrors: nothing is taken from what is not TLS 1.3 with our ALPN, and over.

@@ -1,7 +1,6 @@
 package tlsvstp
 
 import (
-	"crypto"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hmac"
@@ -64,13 +63,15 @@ var ErrOpen = errors.New("tlsvstp: the packet does not open")
 // key away, and a packet that opens once opens again: to find replays is left to
 // the caller.
 type Keys struct {
-	suite  *suite
-	secret []byte
-	aead   cipher.AEAD
-	iv     [nonceLen]byte
-	mask   headerMask
+	suite   *suite
+	traffic [sha512.Size384]byte   // the secret, of suite.hashLen bytes
+	key, hp [chacha20.KeySize]byte // what comes of it, of suite.keyLen bytes
+	iv      [nonceLen]byte
+	nonce   [nonceLen]byte
 
-	nonce [nonceLen]byte
+	// Made of key and hp; nil at rest.
+	aead cipher.AEAD
+	mask headerMask
 }
 
 // headerMask makes the masks of header protection, RFC 9001 §5.4. It stays the
@@ -88,15 +89,18 @@ type suite struct {
 	newMask              func(key []byte) (headerMask, error)
 }
 
+var allSuites = [...]suite{
+	{tls.TLS_AES_128_GCM_SHA256, sha256.New, sha256.Size, 16, gcmSealLimit, gcmOpenLimit, newGCM, newAESMask},
+	{tls.TLS_AES_256_GCM_SHA384, sha512.New384, sha512.Size384, 32, gcmSealLimit, gcmOpenLimit, newGCM, newAESMask},
+	{tls.TLS_CHACHA20_POLY1305_SHA256, sha256.New, sha256.Size, chacha20poly1305.KeySize, chachaSealLimit, chachaOpenLimit,
+		chacha20poly1305.New, newChaChaMask},
+}
+
 func suiteOf(id uint16) *suite {
-	switch id {
-	case tls.TLS_AES_128_GCM_SHA256:
-		return &suite{id, sha256.New, crypto.SHA256.Size(), 16, gcmSealLimit, gcmOpenLimit, newGCM, newAESMask}
-	case tls.TLS_AES_256_GCM_SHA384:
-		return &suite{id, sha512.New384, crypto.SHA384.Size(), 32, gcmSealLimit, gcmOpenLimit, newGCM, newAESMask}
-	case tls.TLS_CHACHA20_POLY1305_SHA256:
-		return &suite{id, sha256.New, crypto.SHA256.Size(), chacha20poly1305.KeySize, chachaSealLimit, chachaOpenLimit,
-			chacha20poly1305.New, newChaChaMask}
+	for i := range allSuites {
+		if allSuites[i].id == id {
+			return &allSuites[i]
+		}
 	}
 	return nil
 }
@@ -111,23 +115,49 @@ func NewKeys(suite uint16, secret []byte) (*Keys, error) {
 	if len(secret) != s.hashLen {
 		return nil, fmt.Errorf("tlsvstp: a secret of %d bytes, want %d", len(secret), s.hashLen)
 	}
-	k, mac, err := newKeys(s, append([]byte(nil), secret...))
-	if err != nil {
-		return nil, err
-	}
-	k.mask, err = s.newMask(s.expand(mac, "quic hp", s.keyLen))
-	return k, err
+	k, mac := newKeys(s, secret)
+	copy(k.hp[:], s.expand(mac, "quic hp", s.keyLen))
+	k.wake(nil)
+	return k, nil
 }
 
-// newKeys makes keys that still need the mask of header protection. It also returns
-// what more is derived from the secret with.
-func newKeys(s *suite, secret []byte) (*Keys, hash.Hash, error) {
+// newKeys makes keys at rest that still need the one of header protection. It also
+// returns what more is derived from the secret with.
+func newKeys(s *suite, secret []byte) (*Keys, hash.Hash) {
 	mac := hmac.New(s.hash, secret)
-	k := &Keys{suite: s, secret: secret}
-	var err error
-	k.aead, err = s.newAEAD(s.expand(mac, "quic key", s.keyLen))
+	k := &Keys{suite: s}
+	copy(k.traffic[:], secret)
+	copy(k.key[:], s.expand(mac, "quic key", s.keyLen))
 	copy(k.iv[:], s.expand(mac, "quic iv", nonceLen))
-	return k, mac, err
+	return k, mac
+}
+
+// secret is what the keys are made of.
+func (k *Keys) secret() []byte { return k.traffic[:k.suite.hashLen] }
+
+// rest gives up what takes most of the memory: an AEAD and a mask are some 1,300 bytes.
+func (k *Keys) rest() {
+	if k != nil {
+		k.aead, k.mask = nil, nil
+	}
+}
+
+// wake makes what rest has given up; the mask is that of other, which has the same, if it is
+// not nil.
+func (k *Keys) wake(other *Keys) {
+	var err error
+	if k.aead == nil {
+		k.aead, err = k.suite.newAEAD(k.key[:k.suite.keyLen])
+	}
+	if k.mask == nil && other != nil {
+		k.mask = other.mask
+	}
+	if k.mask == nil && err == nil {
+		k.mask, err = k.suite.newMask(k.hp[:k.suite.keyLen])
+	}
+	if err != nil {
+		panic("BUG: tlsvstp: " + err.Error()) // lengths are fixed
+	}
 }
 
 // expand is HKDF-Expand-Label of RFC 8446 §7.1, with an empty context, and mac an HMAC
@@ -148,12 +178,9 @@ func (s *suite) expand(mac hash.Hash, label string, n int) []byte {
 // Next returns the keys that follow in a key update, RFC 9001 §6.1. Those for
 // header protection stay. k can be used on.
 func (k *Keys) Next() *Keys {
-	secret := k.suite.expand(hmac.New(k.suite.hash, k.secret), "quic ku", k.suite.hashLen)
-	next, _, err := newKeys(k.suite, secret)
-	if err != nil {
-		panic("BUG: tlsvstp: " + err.Error()) // it worked for k, with the same lengths
-	}
-	next.mask = k.mask
+	next, _ := newKeys(k.suite, k.suite.expand(hmac.New(k.suite.hash, k.secret()), "quic ku", k.suite.hashLen))
+	next.hp = k.hp
+	next.wake(k)
 	return next
 }
 

@@ -72,7 +72,7 @@ func TestVectorKeys(t *testing.T) {
 		{server, "cf3a5331653c364c88f0f379b6067e37", "0ac1493ca1905853b0bba03e", "c206b8d9b9f0f37644430b490eeaa314"},
 	} {
 		for label, want := range map[string]string{"quic key": tt.key, "quic iv": tt.iv, "quic hp": tt.hp} {
-			got := tt.k.suite.expand(hmac.New(tt.k.suite.hash, tt.k.secret), label, len(want)/2)
+			got := tt.k.suite.expand(hmac.New(tt.k.suite.hash, tt.k.secret()), label, len(want)/2)
 			require.Equal(t, unhex(want), got, label)
 		}
 		require.Equal(t, unhex(tt.iv), tt.k.iv[:])
@@ -146,10 +146,10 @@ func TestVectorChaCha20(t *testing.T) {
 		"quic hp":  "25a282b9e82f06f21f488917a4fc8f1b73573685608597d0efcb076b0ab7a7a4",
 		"quic ku":  "1223504755036d556342ee9361d253421a826c9ecdf3c7148684b36b714881f9",
 	} {
-		got := k.suite.expand(hmac.New(k.suite.hash, k.secret), label, len(want)/2)
+		got := k.suite.expand(hmac.New(k.suite.hash, k.secret()), label, len(want)/2)
 		require.Equal(t, unhex(want), got, label)
 	}
-	require.Equal(t, unhex("1223504755036d556342ee9361d253421a826c9ecdf3c7148684b36b714881f9"), k.Next().secret)
+	require.Equal(t, unhex("1223504755036d556342ee9361d253421a826c9ecdf3c7148684b36b714881f9"), k.Next().secret())
 	require.Equal(t, unhex("e0459b3474bdd0e46d417eb0"), k.number(654360564))
 
 	sealed := k.Seal(nil, unhex("4200bff4"), []byte{1}, 654360564)

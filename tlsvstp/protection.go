@@ -125,6 +125,9 @@ func (p *Protection) SealFrom(b []byte, start int, chunks []byte, pn uint64) []b
 	p.sealed++
 	p.nextSeal = pn + 1
 	b[start+flagsOffset] = b[start+flagsOffset]&^phaseBit | phase
+	if k.aead == nil {
+		k.wake(nil)
+	}
 	return k.sealPacket(b, start, chunks, pn)
 }
 
@@ -143,6 +146,9 @@ func (p *Protection) Open(packet []byte, next uint64) (pn uint64, chunks []byte,
 	}
 	if p.read == nil {
 		return 0, nil, false
+	}
+	if p.read.aead == nil {
+		p.wakeRead()
 	}
 	p.read.toggle(packet)
 	pn = packetNumber(packet, next)
@@ -186,6 +192,9 @@ func (p *Protection) openEarly(packet []byte, next uint64) (pn uint64, chunks []
 	if p.earlyRead == nil {
 		return 0, nil, false
 	}
+	if p.earlyRead.aead == nil {
+		p.earlyRead.wake(nil)
+	}
 	pn, chunks, err := p.earlyRead.OpenPacket(packet, next)
 	if err != nil {
 		p.failed++
@@ -197,6 +206,25 @@ func (p *Protection) openEarly(packet []byte, next uint64) (pn uint64, chunks []
 	p.oldEnd = max(p.oldEnd, pn+1)
 	p.lastOld = true
 	return pn, chunks, true
+}
+
+// Rest gives memory up that is made again, in a microsecond or two, by the next call of
+// Seal, or of Open, even if its packet is not authentic: all but secrets and the keys that
+// come of them. An association calls it that has nothing to say for a while.
+func (p *Protection) Rest() {
+	for _, k := range [...]*Keys{p.write, p.read, p.nextRead, p.prevRead, p.earlyWrite, p.earlyRead} {
+		k.rest()
+	}
+}
+
+// wakeRead makes all for opening that Rest has given up, whichever of it the packet in hand
+// needs, for the reason that nextRead is there.
+func (p *Protection) wakeRead() {
+	p.read.wake(nil)
+	p.nextRead.wake(p.read)
+	if p.prevRead != nil {
+		p.prevRead.wake(p.read)
+	}
 }
 
 // opened notes a packet of the present phase.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"fmt"
+	"hash/crc32"
 	"math/rand/v2"
 	"testing"
 
@@ -195,7 +196,7 @@ func TestKeyUpdate(t *testing.T) {
 			x.DropOld()
 			y.DropOld()
 		}
-		require.NotEqual(t, testKeys(t, id, 1).secret, a.write.secret)
+		require.NotEqual(t, testKeys(t, id, 1).secret(), a.write.secret())
 	}
 }
 
@@ -378,9 +379,14 @@ func TestKeyLimits(t *testing.T) {
 
 // 0-RTT packets share their numbers with the packets that follow (PROTOCOL §8.9).
 func TestEarlyPackets(t *testing.T) {
-	for _, id := range suites {
+	for i := range 2 * len(suites) {
+		id, rests := suites[i/2], i%2 == 1
 		c, s := &side{t: t, Protection: NewProtection()}, &side{t: t, Protection: NewProtection()}
 		earlyPacket := func() []byte {
+			if rests {
+				c.Rest()
+				s.Rest()
+			}
 			b := packet(fmt.Appendf(nil, "chunks %d", c.pn), c.pn)
 			b[typeOffset], b[fieldOffset] = 1, 0x18
 			c.pn++
@@ -402,6 +408,9 @@ func TestEarlyPackets(t *testing.T) {
 		s.wantDrop(q)
 		s.SetRead(testKeys(t, id, 1))
 		s.wantOpen(q)
+		if rests {
+			s.Rest()
+		}
 		s.wantOpen(p2)
 		require.False(t, s.Updated())
 
@@ -423,72 +432,132 @@ func TestEarlyPackets(t *testing.T) {
 }
 
 // Two ends over a network that loses, repeats and reorders: whatever is done, nothing
-// that was received with present keys fails to open, and both go on.
+// that was received with present keys fails to open, and both go on. Whether they rest in
+// between makes no difference to anything.
 func TestKeyUpdateRandom(t *testing.T) {
 	for seed := range uint64(30) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			rnd := rand.New(rand.NewPCG(seed, 1))
-			a, b := newSides(t, suites[seed%3])
-			a.updateAfter, b.updateAfter = 5+rnd.Uint64N(30), 5+rnd.Uint64N(30)
-			type flight struct {
-				p     []byte
-				acks  uint64
-				phase int // how many updates its sender has made
+			require.Equal(t, updateAtRandom(t, seed, 0), updateAtRandom(t, seed, 2))
+		})
+	}
+}
+
+// updateAtRandom returns a checksum of all that was sent. One in rests times, an end rests
+// before it does something.
+func updateAtRandom(t *testing.T, seed uint64, rests int) uint32 {
+	var (
+		rnd  = rand.New(rand.NewPCG(seed, 1))
+		when = rand.New(rand.NewPCG(seed, 2))
+		sum  uint32
+	)
+	a, b := newSides(t, suites[seed%3])
+	a.updateAfter, b.updateAfter = 5+rnd.Uint64N(30), 5+rnd.Uint64N(30)
+	type flight struct {
+		p     []byte
+		acks  uint64
+		phase int // how many updates its sender has made
+	}
+	var (
+		ends    = []*side{a, b}
+		nets    [2][]flight // to ends[i]
+		largest [2]uint64   // number + 1
+		phases  [2]int
+		last    [2]byte
+		dropAt  [2]int
+	)
+	for step := range 5000 {
+		i := rnd.IntN(2)
+		e := ends[i]
+		if rests > 0 && when.IntN(rests) == 0 {
+			e.Rest()
+		}
+		if e.phase != last[i] {
+			last[i] = e.phase
+			phases[i]++
+		}
+		if dropAt[i] != 0 && step >= dropAt[i] {
+			e.DropOld()
+			dropAt[i] = 0
+		}
+		if rnd.IntN(2) == 0 {
+			p := e.send()
+			sum = crc32.Update(sum, crc32.IEEETable, p)
+			if e.phase != last[i] {
+				last[i] = e.phase
+				phases[i]++
 			}
-			var (
-				ends    = []*side{a, b}
-				nets    [2][]flight // to ends[i]
-				largest [2]uint64   // number + 1
-				phases  [2]int
-				last    [2]byte
-				dropAt  [2]int
-			)
-			for step := range 5000 {
-				i := rnd.IntN(2)
-				e := ends[i]
-				if e.phase != last[i] {
-					last[i] = e.phase
-					phases[i]++
-				}
-				if dropAt[i] != 0 && step >= dropAt[i] {
-					e.DropOld()
-					dropAt[i] = 0
-				}
-				if rnd.IntN(2) == 0 {
-					p := e.send()
-					if e.phase != last[i] {
-						last[i] = e.phase
-						phases[i]++
-					}
-					if rnd.IntN(10) > 0 {
-						nets[1-i] = append(nets[1-i], flight{p, largest[i], phases[i]})
-					}
-					continue
-				}
-				if len(nets[i]) == 0 {
-					continue
-				}
-				j := rnd.IntN(min(8, len(nets[i])))
-				f := nets[i][j]
-				if rnd.IntN(10) > 0 {
-					nets[i] = append(nets[i][:j:j], nets[i][j+1:]...)
-				}
-				pn, ok := e.receive(f.p)
-				if !ok {
-					require.Less(t, f.phase, phases[i], "step %d", step)
-					continue
-				}
-				largest[i] = max(largest[i], pn+1)
-				if f.acks > 0 {
-					e.Acked(f.acks - 1)
-				}
-				if e.Updated() {
-					dropAt[i] = step + 60
-				}
-				require.NoError(t, e.Err())
+			if rnd.IntN(10) > 0 {
+				nets[1-i] = append(nets[1-i], flight{p, largest[i], phases[i]})
 			}
-			require.Greater(t, phases[0], 5)
-			require.InDelta(t, phases[0], phases[1], 1)
+			continue
+		}
+		if len(nets[i]) == 0 {
+			continue
+		}
+		j := rnd.IntN(min(8, len(nets[i])))
+		f := nets[i][j]
+		if rnd.IntN(10) > 0 {
+			nets[i] = append(nets[i][:j:j], nets[i][j+1:]...)
+		}
+		pn, ok := e.receive(f.p)
+		if !ok {
+			require.Less(t, f.phase, phases[i], "step %d", step)
+			continue
+		}
+		largest[i] = max(largest[i], pn+1)
+		if f.acks > 0 {
+			e.Acked(f.acks - 1)
+		}
+		if e.Updated() {
+			dropAt[i] = step + 60
+		}
+		require.NoError(t, e.Err())
+	}
+	require.Greater(t, phases[0], 5)
+	require.InDelta(t, phases[0], phases[1], 1)
+	return sum
+}
+
+// TestProtectionRest: at rest there is nothing of a cipher, and both directions go on, each
+// with what it needs.
+func TestProtectionRest(t *testing.T) {
+	for _, id := range suites {
+		NewProtection().Rest() // without keys
+
+		a, b := newSides(t, id)
+		a.Rest()
+		b.Rest()
+		for _, k := range []*Keys{a.write, a.read, a.nextRead} {
+			require.Nil(t, k.aead)
+			require.Nil(t, k.mask)
+		}
+		exchange(a, b)
+		require.NotNil(t, a.write.aead)
+		a.Rest()
+		b.Rest()
+		b.wantDrop(make([]byte, HeaderLen+tagLen))
+		exchange(b, a)
+		require.True(t, a.Update(), "at rest or not")
+		a.Rest()
+		exchange(a, b)
+		b.Rest()
+		exchange(b, a)
+		require.Same(t, a.read.mask, a.nextRead.mask)
+		require.NotZero(t, a.phase)
+	}
+}
+
+// BenchmarkWake is what the first packet in each direction costs after a rest.
+func BenchmarkWake(b *testing.B) {
+	for _, id := range benchSuites {
+		b.Run(tls.CipherSuiteName(id), func(b *testing.B) {
+			a, _ := newSides(b, id)
+			b.ReportAllocs()
+			for b.Loop() {
+				a.Rest()
+				a.write.wake(nil)
+				a.wakeRead()
+			}
 		})
 	}
 }

@@ -206,7 +206,7 @@ func TestManyAssociations(t *testing.T) {
 // TestIdleAssociations: an idle session has no goroutine, and little memory.
 func TestIdleAssociations(t *testing.T) {
 	t.Run("plain", func(t *testing.T) { testIdleAssociations(t, testConfig(), 8<<10) })
-	t.Run("TLS", func(t *testing.T) { testIdleAssociations(t, sealedConfig(), 32<<10) }) // keys, certificates
+	t.Run("TLS", func(t *testing.T) { testIdleAssociations(t, sealedConfig(), 8<<10) })
 }
 
 func testIdleAssociations(t *testing.T, cfg *Config, limit int64) {
