@@ -106,12 +106,28 @@ func (tr transport) pipe(t testing.TB) nettest.MakePipe {
 		if err != nil {
 			return nil, nil, nil, err
 		}
-		c2, err = ln.Accept()
+		c2, err = acceptFrom(ln, c1)
 		if err != nil {
 			c1.Close()
 			return nil, nil, nil, err
 		}
 		return c1, c2, func() { c1.Close(); c2.Close() }, nil
+	}
+}
+
+// acceptFrom accepts the other end of c. A dial of "auto" may leave another one before it, of
+// the carrier that was slower.
+func acceptFrom(ln net.Listener, c net.Conn) (net.Conn, error) {
+	id := c.(*vstp.Conn).ConnectionState().SessionID
+	for {
+		s, err := ln.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if s.(*vstp.Conn).ConnectionState().SessionID == id {
+			return s, nil
+		}
+		go s.Close() // nobody may answer it
 	}
 }
 

@@ -54,7 +54,7 @@ func testAutoConnLossy(t *testing.T, path simnet.Path, tr transport) {
 		if c1, err = d.Dial("auto", address); err != nil {
 			return nil, nil, nil, err
 		}
-		if c2, err = ln.Accept(); err != nil {
+		if c2, err = acceptFrom(ln, c1); err != nil {
 			return nil, nil, nil, err
 		}
 		return c1, c2, func() {

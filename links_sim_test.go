@@ -3,14 +3,12 @@ package vstp_test
 import (
 	"cmp"
 	"context"
-	"flag"
 	"fmt"
 	"io"
 	"math"
 	"strings"
 	"sync"
 	"testing"
-	"testing/cryptotest"
 	"testing/synctest"
 	"time"
 
@@ -23,8 +21,6 @@ import (
 // How much of a link rudp makes use of: the whole stack, in virtual time. What nothing
 // disturbs here is disturbed on real machines, by late timers above all; bench has both
 // ends in processes.
-
-var linkTable = flag.Bool("links", false, "print the table of links (TestLinkTable)")
 
 const (
 	linkIP  = 20 + 8  // what the rate of a link counts beside the payload
@@ -148,7 +144,7 @@ func (c linkCase) run(t *testing.T, seed uint64) (r linkResult) {
 	if len(flows) == 0 {
 		flows = []linkFlow{{}}
 	}
-	cryptotest.SetGlobalRandom(t, seed) // connection ids, and what the controllers leave to chance
+	seedRandom(t, seed)
 	path := c.path()
 	l := newSimLink(t, seed, path, nil)
 	last := time.Duration(0)
@@ -290,23 +286,58 @@ func linkCases() []linkCase {
 	return cases
 }
 
-// TestLinkTable shows what every change of the engine or its controller means: before it
-// and after, all of it belongs into the commit.
-func TestLinkTable(t *testing.T) {
-	if !*linkTable {
-		t.Skip("-links prints the table")
-	}
+// BenchmarkLinks shows what every change of the engine or its controller means: before it
+// and after, all of it belongs into the commit. Runs are seeds, 20 of them with
+//
+//	go test . -run NONE -bench Links -benchtime 20x
+//
+// Its times say nothing. The metrics are means, "least-" and "most-" of them of single seeds:
+// rate is what arrived in terms of the rate from the first byte on, ramp the round trips until
+// 90 % of the rate, of one flow; jain the index of fairness, share that of the first flow when
+// all are there, of several; queue and peak in products.
+func BenchmarkLinks(b *testing.B) {
 	for _, c := range linkCases() {
 		c.time = cmp.Or(c.time, 15*time.Second)
-		seeds := uint64(1)
-		if len(c.flows) > 1 || c.loss > 0 {
-			seeds = 3
-		}
-		for seed := range seeds {
-			synctest.Test(t, func(t *testing.T) {
-				fmt.Printf("%-52s %v\n", c, c.run(t, seed+1))
-			})
-		}
+		b.Run(strings.ReplaceAll(c.String(), " ", "_"), func(b *testing.B) {
+			means := map[string]float64{}
+			note := func(name string, v float64) { means[name] += v / float64(b.N) }
+			least, most := math.Inf(1), 0.0
+			for seed := range uint64(b.N) {
+				var r linkResult
+				inBubble(b, func(t *testing.T) { r = c.run(t, seed+1) })
+				note("queue", r.queue)
+				note("peak", max(r.peak, r.first))
+				if len(c.flows) > 1 {
+					note("jain", jainIndex(r.late))
+					note("share", r.late[0])
+					least, most = min(least, jainIndex(r.late)), max(most, r.late[0])
+				} else {
+					note("rate", r.goodput[0])
+					note("ramp", r.ramp)
+					least, most = min(least, r.goodput[0]), max(most, r.ramp)
+				}
+			}
+			if len(c.flows) > 1 {
+				b.ReportMetric(least, "least-jain")
+				b.ReportMetric(most, "most-share")
+			} else {
+				b.ReportMetric(least, "least-rate")
+				b.ReportMetric(most, "most-ramp")
+			}
+			for name, v := range means {
+				b.ReportMetric(v, name)
+			}
+			b.ReportMetric(0, "ns/op") // real time, which is nobody's business here
+		})
+	}
+}
+
+// inBubble runs f in a bubble, as only tests have one.
+func inBubble(b *testing.B, f func(t *testing.T)) {
+	b.Helper()
+	all := func(string, string) (bool, error) { return true, nil }
+	if !testing.RunTests(all, []testing.InternalTest{{Name: b.Name(), F: func(t *testing.T) { synctest.Test(t, f) }}}) {
+		b.FailNow()
 	}
 }
 

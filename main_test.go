@@ -1,6 +1,7 @@
 package vstp_test
 
 import (
+	"crypto/rand"
 	"fmt"
 	"os"
 	"testing"
@@ -12,6 +13,9 @@ import (
 // moment by itself; it is asked again for as long as a closed connection may drain
 // in the background, which is Config.Linger where the peer does not close.
 func TestMain(m *testing.M) {
+	if raceEnabled {
+		rand.Reader = random
+	}
 	code := m.Run()
 	if code == 0 {
 		if err := findLeaks(); err != nil {
