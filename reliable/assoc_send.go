@@ -95,6 +95,7 @@ func (a *Assoc) appendPacket(t instant, b []byte) []byte {
 	a.packetSent(t, p, len(b)-start+a.ext())
 	if a.stats.BytesRetransmitted != repeated {
 		a.stats.PacketsRetransmitted++
+		a.repeatedSent(t, p)
 	}
 	if p.nitems > 1 || p.nitems == 1 && p.items[0].kind != itemAck {
 		a.rested = false
@@ -411,6 +412,7 @@ func (a *Assoc) Timeout() time.Time {
 		first(a.lossTimeout())
 		first(a.nextSend)
 		first(a.redundancyAt())
+		first(a.repeatAt())
 		first(a.restAt())
 		first(a.askAt())
 		first(a.lullAt())
@@ -445,6 +447,7 @@ func (a *Assoc) Advance(now time.Time) {
 	if at := a.lossTimeout(); at != 0 && t >= at {
 		a.lossDue(t)
 	}
+	a.repeatDue(t)
 	if a.moves != nil {
 		a.follow(t)
 		a.restDue(t)

@@ -43,6 +43,9 @@ type lossWork struct {
 	acked, lost []ackedPacket // reused from ACK to ACK
 	sample      ackSample     // too
 	ranges      []pnRange
+
+	again  []repetition // in the order of their times
+	second bool         // of them, a copy is in Assoc.ready
 }
 
 // work makes sure that there is a lossWork.
@@ -56,6 +59,7 @@ func (l *lossState) work() {
 func (l *lossState) forgetLate() {
 	if l.lossWork != nil {
 		l.late, l.lateNext = nil, 0
+		l.again, l.second = nil, false
 	}
 }
 

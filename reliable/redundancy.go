@@ -172,7 +172,7 @@ func (r *redundancy) wanted() int {
 // bursts, the last copy waits for the end of a long one, unless it came no earlier then
 // than what is sent again.
 func (r *redundancy) spacing(i int, rtt time.Duration) time.Duration {
-	d := time.Duration(i+1) * min(max(rtt/10, minSpacing), maxSpacing)
+	d := time.Duration(i+1) * pauseBetween(rtt)
 	if b := r.burst(); b >= burstyFrom && i > 0 && i == r.wanted()-1 {
 		d = max(d, min(time.Duration(2*b*float64(r.interval)), rtt*3/4))
 	}
