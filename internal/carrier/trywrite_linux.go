@@ -4,6 +4,7 @@ import (
 	"net"
 	"os"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,6 +16,7 @@ const maxIovecs = 64
 type tryWriter struct {
 	raw  syscall.RawConn
 	bufs [][]byte
+	iovs []unix.Iovec // for them
 	n    int
 	err  error
 	f    func(fd uintptr) bool // made once: a closure for each call would be garbage
@@ -38,11 +40,33 @@ func newTryWriter(conn net.Conn) *tryWriter {
 func (w *tryWriter) writeFD(fd uintptr) bool {
 	syncWrite(int(fd))
 	for {
-		w.n, w.err = unix.Writev(int(fd), w.bufs)
+		w.n, w.err = w.writev(int(fd))
 		if w.err != unix.EINTR {
 			return true
 		}
 	}
+}
+
+// writev is unix.Writev, which has garbage for more than eight pieces.
+func (w *tryWriter) writev(fd int) (int, error) {
+	w.iovs = w.iovs[:0]
+	for _, b := range w.bufs {
+		if len(b) == 0 {
+			continue
+		}
+		v := unix.Iovec{Base: &b[0]}
+		v.SetLen(len(b))
+		w.iovs = append(w.iovs, v)
+	}
+	if len(w.iovs) == 0 {
+		return 0, nil
+	}
+	n, _, errno := unix.Syscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&w.iovs[0])), uintptr(len(w.iovs)))
+	clear(w.iovs) // not ours to keep
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
 }
 
 // write takes what it has sent from the front of bufs, and reports whether the socket is

@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/vstp-go/vstp/framing"
 	"github.com/vstp-go/vstp/internal/carrier"
@@ -40,9 +41,10 @@ type Bearer struct {
 	closed atomic.Bool
 
 	// Writing.
-	wtok chan struct{} // held by the one who writes
-	one  [1][]byte     // backing store of bufs
-	bufs net.Buffers
+	wtok   chan struct{} // held by the one who writes
+	one    [1][]byte     // backing store of bufs
+	bufs   net.Buffers
+	unsent unsent
 
 	// Reading.
 	rerr   error // final
@@ -65,7 +67,7 @@ func newBearer(car *carrier.Carrier, ahead []byte) *Bearer {
 		b.w = copy(b.buf, ahead)
 	}
 	if tc, ok := car.NetConn().(*net.TCPConn); ok {
-		tune(tc)
+		limitUnsent(tc, minUnsent)
 	}
 	return b
 }
@@ -294,7 +296,10 @@ func (b *Bearer) WriteBuffers(bufs *net.Buffers) error {
 	if err := b.beginWrite(); err != nil {
 		return err
 	}
+	b.unsent.begin(time.Now())
+	b.unsent.bytes += buffered(*bufs)
 	err := b.car.WriteAll(bufs)
+	b.measureUnsent()
 	<-b.wtok
 	return b.writeError(err)
 }
@@ -326,7 +331,9 @@ func (b *Bearer) TryWrite(bufs *net.Buffers) (done bool, err error) {
 		<-b.wtok
 		return false, net.ErrClosed
 	}
+	b.unsent.bytes += buffered(*bufs)
 	done, err = b.car.TryWrite(bufs)
+	b.unsent.bytes -= buffered(*bufs)
 	<-b.wtok
 	return done, b.writeError(err)
 }

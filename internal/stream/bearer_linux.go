@@ -9,19 +9,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// notSentLow is how much of what is written waits in the kernel, unsent, at most (about):
-// when the session moves to another carrier, that much is sent twice.
-const notSentLow = 128 << 10
-
-// tune sets what a socket that carries packets has in addition. TCP_NODELAY is on anyway.
-func tune(c *net.TCPConn) {
+// limitUnsent bounds how much of what is written waits in a socket, unsent, about.
+// TCP_NODELAY is on anyway.
+func limitUnsent(c *net.TCPConn, n int) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return
 	}
 	raw.Control(func(fd uintptr) {
 		// Old kernels have no such option, and do without.
-		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, notSentLow)
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, n)
 	})
 }
 

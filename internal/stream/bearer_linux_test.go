@@ -18,7 +18,7 @@ func TestBearerSocket(t *testing.T) {
 				t.Fatal(err)
 			}
 			raw.Control(func(fd uintptr) {
-				for option, want := range map[int]int{unix.TCP_NOTSENT_LOWAT: notSentLow, unix.TCP_NODELAY: 1, unix.TCP_USER_TIMEOUT: 0} {
+				for option, want := range map[int]int{unix.TCP_NOTSENT_LOWAT: minUnsent, unix.TCP_NODELAY: 1, unix.TCP_USER_TIMEOUT: 0} {
 					if v, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, option); err != nil || v != want {
 						t.Errorf("%s: option %d is %d, %v, want %d", m.name, option, v, err, want)
 					}

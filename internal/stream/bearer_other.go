@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-func tune(*net.TCPConn) {}
+func limitUnsent(*net.TCPConn, int) {}
 
 // A rawReader is what Linux has for waiting without a buffer.
 type rawReader struct{}
