@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -21,7 +22,7 @@ import (
 )
 
 // BenchmarkStorm opens associations at a steady rate, and has somebody else's round trips
-// of 64 bytes on the same socket before and meanwhile. Clients are processes of their own.
+// of 64 bytes on the same socket before and meanwhile; storm/quiet is how much longer those take. Clients are processes of their own.
 // Where it dials more than the processors can do, all latencies are those of their queue.
 func BenchmarkStorm(b *testing.B) {
 	for _, c := range []struct {
@@ -29,8 +30,8 @@ func BenchmarkStorm(b *testing.B) {
 		tls         bool
 		rate, count int
 	}{
-		{"Plain/1000", false, 1000, 5000},
-		{"TLS/200", true, 200, 1000},
+		{"Plain/1000", false, 1000, 10_000},
+		{"TLS/200", true, 200, 2000},
 	} {
 		b.Run(c.name, func(b *testing.B) { benchmarkStorm(b, c.tls, c.rate, c.count) })
 	}
@@ -97,6 +98,9 @@ func benchmarkStorm(b *testing.B, sealed bool, rate, count int) {
 		}
 		report("quiet", before)
 		report("storm", during)
+		for _, q := range [...]int{50, 99} {
+			b.ReportMetric(during[len(during)*q/100]/before[len(before)*q/100], fmt.Sprintf("storm/quiet-p%d", q))
+		}
 		report("dial", took)
 		b.ReportMetric(float64(count-len(took)), "failed")
 	}
@@ -195,6 +199,77 @@ func TestStormTask(t *testing.T) {
 	line, _ := json.Marshal(all)
 	os.Stdout.Write(append(line, '\n'))
 	os.Exit(0)
+}
+
+// TestStorm: while hundreds of associations begin within a second, and then rest, the round
+// trips of another one take what they took before, to the millisecond; then all of them go on.
+// Time is virtual: what the processor does in it is for BenchmarkStorm.
+func TestStorm(t *testing.T) {
+	for name, sealed := range map[string]bool{"plain": false, "TLS": true} {
+		t.Run(name, func(t *testing.T) {
+			count := 500
+			if sealed {
+				count = 100 // each is a signature
+			}
+			cfg := plainOrSealed(sealed)
+			bubble(t, clean, cfg, func(t *testing.T, d *duo) { testStorm(t, d, count) })
+		})
+	}
+}
+
+func testStorm(t *testing.T, d *duo, count int) {
+	c, s := connect(t, d.a, d.b)
+	go io.Copy(s, s)
+	trip := func(s *Session) time.Duration {
+		from := time.Now()
+		b := []byte("hello")
+		if _, err := s.Write(b); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(s, b); err != nil {
+			t.Fatal(err)
+		}
+		return time.Since(from)
+	}
+	time.Sleep(2 * time.Second)
+	quiet := trip(c)
+
+	all := make([]*Session, count)
+	var wg sync.WaitGroup
+	for i := range all {
+		wg.Go(func() {
+			time.Sleep(time.Duration(i) * time.Second / time.Duration(count))
+			var err error
+			if all[i], err = d.a.DialStream(t.Context(), addrOf(t, d.b)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	go func() {
+		for {
+			s, err := d.b.Accept(context.Background())
+			if err != nil {
+				return
+			}
+			go io.Copy(s, s)
+		}
+	}()
+	for begin := time.Now(); time.Since(begin) < 3*time.Second; { // until all rest
+		if took := trip(c); took > quiet+time.Millisecond {
+			t.Fatalf("a round trip took %v, and %v before", took, quiet)
+		}
+	}
+	wg.Wait()
+	if t.Failed() {
+		return
+	}
+	for _, s := range all {
+		if took := trip(s); took > quiet+time.Millisecond {
+			t.Fatalf("a round trip took %v after a rest, and %v on another", took, quiet)
+		}
+	}
+	d.a.Close()
+	d.b.Close()
 }
 
 // remembering returns a set with many clients from before now.
