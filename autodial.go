@@ -43,6 +43,7 @@ type autoDial struct {
 type autoSockets struct {
 	listenUDP func() (net.PacketConn, error)
 	dialTCP   func(ctx context.Context, address string) (net.Conn, error)
+	tokens    endpoint.Tokens
 }
 
 // dialAuto is DialContext for "auto".
@@ -110,6 +111,7 @@ func (d *Dialer) newAutoDial(nd *net.Dialer, network, address string) (a *autoDi
 	if a.stream, err = a.config.session(true, host); err != nil {
 		return a, err
 	}
+	a.ep.Tokens = d.tokens()
 	ac := &a.config.Auto
 	if ac.Pin != CarrierUDP {
 		a.ep.EarlyData = false // it would be taken for an answer

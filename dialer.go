@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/vstp-go/vstp/internal/endpoint"
 	"github.com/vstp-go/vstp/internal/stream"
 )
 
@@ -45,6 +46,19 @@ type Dialer struct {
 
 	memory  *CarrierMemory // see carrierMemory
 	sockets *autoSockets   // for "auto", of tests
+}
+
+// dialTokens is what servers have given to any Dialer for the next dial: with it, one without
+// TLS takes a round trip less. Nobody has to keep a Dialer for that. It is bounded, and a
+// token is good at the address that it was given to.
+var dialTokens endpoint.Tokens
+
+// tokens returns where those for d are; sockets that are none of the system's have their own.
+func (d *Dialer) tokens() *endpoint.Tokens {
+	if d.sockets != nil {
+		return &d.sockets.tokens
+	}
+	return &dialTokens
 }
 
 // Dial is DialContext without a context.

@@ -32,6 +32,7 @@ func (d *Dialer) dialDatagram(ctx context.Context, nd *net.Dialer, network, addr
 	if err != nil {
 		return nil, opError(nil, err)
 	}
+	config.Tokens = d.tokens()
 	ctx, cancel := boundContext(ctx, nd)
 	defer cancel()
 	local, err := localUDPAddr(nd)

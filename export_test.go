@@ -7,7 +7,7 @@ import (
 
 // SetAutoSockets gives d sockets of tests in place of the system's for dials of "auto".
 func SetAutoSockets(d *Dialer, listenUDP func() (net.PacketConn, error), dialTCP func(ctx context.Context, address string) (net.Conn, error)) {
-	d.sockets = &autoSockets{listenUDP, dialTCP}
+	d.sockets = &autoSockets{listenUDP: listenUDP, dialTCP: dialTCP}
 }
 
 // ListenerNetwork returns the network that l was made with.

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"testing"
-	"testing/cryptotest"
 	"testing/synctest"
 	"time"
 
@@ -30,7 +29,7 @@ type shortLink struct {
 }
 
 func newShortLink(t testing.TB, seed uint64, c linkCase, config *vstp.Config) *shortLink {
-	cryptotest.SetGlobalRandom(t.(*testing.T), seed)
+	seedRandom(t.(*testing.T), seed)
 	s := &shortLink{newSimLink(t, seed, c.path(), config), c.path()}
 	go func() {
 		for {
@@ -129,6 +128,51 @@ func TestShortTable(t *testing.T) {
 				fmt.Printf("sealed %-5v %-24v %7d: dial %.2f, all %.2f; again %.2f, after 1 s %.2f, 1 min %.2f; redial %.2f, all %.2f; small then 1 s %.2f\n",
 					sealed, link, size, sums[0], sums[1], sums[2], sums[3], sums[4], sums[5], sums[6], sums[7])
 			}
+		}
+	}
+}
+
+// Bounds for short transfers, in round trips, on a link that nothing disturbs: a first dial in
+// plaintext takes two, as the server has to know the address; all others take one. What
+// does not fit the first window takes one more, and what has to pass the link at all.
+func TestSimShortTransfers(t *testing.T) {
+	link := linkCase{mbits: 100, rtt: 40 * ms}
+	for _, c := range []struct {
+		size         int
+		transfer     float64 // on a new connection, and on one that has carried little and rested
+		again, after float64 // when the path is known: at once, and after a rest
+	}{
+		{10_000, 1.05, 1.05, 1.05},
+		{100_000, 2.4, 1.25, 1.3},
+		{1_000_000, 5.4, 3.2, 4.5},
+	} {
+		for _, sealed := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%d bytes, TLS %v", c.size, sealed), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					config, first := &vstp.Config{IdleTimeout: 5 * time.Minute}, 2.0
+					if sealed || *sealAll {
+						config, first = sealedConfig(config), 1
+					}
+					l := newShortLink(t, 1, link, config)
+					for i, dial := range []float64{first, 1, 1} {
+						conn, took := l.dial(t)
+						require.InDelta(t, dial, took, .02, "dial %d", i)
+						if i == 2 {
+							l.transfer(t, conn, 1000)
+							time.Sleep(time.Second)
+						}
+						require.LessOrEqual(t, l.transfer(t, conn, c.size), c.transfer)
+						if i > 0 {
+							continue
+						}
+						require.LessOrEqual(t, l.transfer(t, conn, c.size), c.again)
+						time.Sleep(time.Second)
+						require.LessOrEqual(t, l.transfer(t, conn, c.size), c.after)
+						time.Sleep(time.Minute)
+						require.LessOrEqual(t, l.transfer(t, conn, c.size), c.after)
+					}
+				})
+			})
 		}
 	}
 }

@@ -17,6 +17,7 @@ const (
 	KeyCarriers   = "\x09" // WELCOME, transport parameters: where the server takes this session, a byte each
 	KeyAttach     = "\x0a" // HELLO, WELCOME: brings a byte stream to a session that is there
 	KeyParity     = "\x0b" // HELLO, WELCOME in datagrams: 01: the sender takes parity of messages
+	KeyToken      = "\x0c" // WELCOME in datagrams: takes the place of a cookie the next time
 	KeyVersions   = "\x10" // HELLO: versions, best first; WELCOME: the chosen one
 	KeySessionID  = "\x11" // WELCOME: 16 bytes
 	KeyMaxFrame   = "\x12" // HELLO, WELCOME: largest frame accepted

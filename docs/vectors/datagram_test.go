@@ -71,6 +71,7 @@ type datagramAgreed struct {
 	Credit      [4]int64 `json:"peer_credit"`
 	AckMicros   int64    `json:"peer_ack_delay_us"`
 	Service     int      `json:"service"` // what it comes to
+	Token       hexBytes `json:"token,omitempty"`
 }
 
 func datagramAgreedOf(r *handshake.DatagramResult) *agreed {
@@ -80,6 +81,7 @@ func datagramAgreedOf(r *handshake.DatagramResult) *agreed {
 		Credit:    [4]int64{r.Peer.Credit.MaxData, r.Peer.Credit.MaxStreamData, r.Peer.Credit.MaxStreams, r.Peer.Credit.MaxMessages},
 		AckMicros: r.Peer.AckDelay.Microseconds()}
 	a.Datagram.Service = serviceOf(r.Stream, r.Moves)
+	a.Datagram.Token = r.Token
 	return a
 }
 
@@ -401,6 +403,10 @@ func datagramVectors(t *testing.T) []datagramVector {
 	client("WELCOME with a wrong CRC", "7.3", list(flip(accept, 50), accept), "ignored", "done")
 	client("WELCOME with a payload", "7.3", list(raw(framing.TypeWelcome, crc, block(t, fields{toClient, server, one, session}), []byte("x"), true)), "ignored")
 	client("service in WELCOME means nothing", "7.3", list(welcome(t, toClient, server, one, session, field(framing.KeyService, "\x07"))), "done")
+	token := func(n int) framing.Field { return field(framing.KeyToken, strings.Repeat("t", n)) }
+	client("WELCOME with a token", "7.3", list(welcome(t, toClient, server, one, session, token(40))), "done")
+	client("WELCOME with a token of no bytes, which is ignored", "7.3", list(welcome(t, toClient, server, one, session, token(0))), "done")
+	client("WELCOME with a token of 65 bytes, which is ignored", "7.3", list(welcome(t, toClient, server, one, session, token(65))), "done")
 	restarted := field(framing.KeySourceID, "restartd")
 	wb := block(t, fieldsN(40, one, session))
 	wp := func(from framing.Field, cuts ...[2]int) [][]byte {

@@ -104,6 +104,7 @@ field("checksum", "uint8", "Checksum", base.DEC, { [0] = "off", "on" })
 field("compress", "uint8", "Compression", base.DEC, ALGORITHMS)
 field("idle", "uint64", "Idle timeout in milliseconds")
 field("cookie", "bytes", "Cookie")
+field("token", "bytes", "Token")
 field("source_id", "bytes", "Source connection id")
 field("part", "bytes", "Part of the block")
 field("part.total", "uint64", "Part: length of the block")
@@ -481,6 +482,7 @@ local KEYS = {
     return tostring(range(0, 8):bytes()):lower() .. " n=" .. tostring(range(8, 8):uint64()), true
   end },
   ["\11"] = { name = "parity", types = { [HELLO] = 1, [WELCOME] = 1 }, show = one_byte("parity", { [0] = "0", "1" }) },
+  ["\12"] = { name = "token", types = { [WELCOME] = 1 }, show = bytes("token", 1, 64) },
   ["\16"] = { name = "versions", types = { [HELLO] = 1, [WELCOME] = 1 }, show = function(tree, range, c)
     local r, out = reader(c.tvb, range:offset(), range:offset() + range:len(), tree), {}
     while r.ok and r:left() > 0 do

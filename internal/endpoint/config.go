@@ -64,6 +64,7 @@ type Config struct {
 	SendBuffer        int         // see reliable.Config
 	MaxDatagram       int         // largest datagram that is received and sent; if zero, what the socket is good for
 	Legacy            bool        // messages go out in the crate profile
+	Tokens            *Tokens     // of servers; if nil, they are kept by the endpoint
 	Auto              *AutoConfig // sessions with a stream move between carriers; nil: they do not
 	Logger            *slog.Logger
 }

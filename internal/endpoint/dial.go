@@ -110,6 +110,7 @@ func (e *Endpoint) newDial(to udpio.Addr, stream, shared bool) (*Session, error)
 		if s.dial.m, err = handshake.NewDatagramClient(e.params(s.id, stream)); err != nil {
 			return nil, err
 		}
+		s.dial.m.SetToken(e.useToken(to))
 	}
 	if d := e.cfg.HandshakeTimeout; d > 0 {
 		s.dial.limit = now.Add(d)
@@ -404,6 +405,7 @@ func (s *Session) establish(now time.Time) {
 	}
 	s.start(now, s.ep.engineConfig(s, &result, rtt), &result)
 	s.connected = true
+	s.keepToken(result.Token)
 	s.ep.established(s)
 	s.ep.crate.negotiated(s.remote.AddrPort)
 	s.eng.Ping() // the server keeps WELCOME until it has a packet

@@ -49,6 +49,8 @@ type Endpoint struct {
 	segments    int // most datagrams of one write
 	maxDatagram int
 	cookies     cookieKeys
+	issuer      tokenIssuer
+	ownTokens   Tokens // of servers
 	resetKey    [32]byte
 	instance    [16]byte      // random: names this socket in session tickets
 	done        chan struct{} // closed when the goroutines that read have ended
@@ -120,6 +122,7 @@ func NewOnSockets(socks []*udpio.Conn, spread *Spread, cfg *Config) *Endpoint {
 	}
 	e.maxDatagram = min(max(e.maxDatagram, reliable.BaseMTU), reliable.MaxMTU)
 	e.cookies.init(e.epoch, cfg.random)
+	e.issuer.init(cfg.random)
 	if cfg.ResetKey != nil && cfg.ServerTLS != nil { // who only dials comes back from another port
 		e.resetKey = *cfg.ResetKey
 	} else {

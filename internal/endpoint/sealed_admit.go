@@ -144,7 +144,9 @@ func (s *Session) admitted(extra framing.Header) {
 	if s.ended != nil || s.closed || s.connected {
 		return
 	}
-	welcome, err := handshake.AppendControlWelcome(nil, slices.Concat(e.cfg.Header, extra))
+	// Whoever reads this is where it is sent to, also before the client's Finished has come.
+	token := e.newToken(s.remote.Addr(), s.eng.Stats().MinRTT)
+	welcome, err := handshake.AppendControlWelcomeToken(nil, slices.Concat(e.cfg.Header, extra), token)
 	if err != nil {
 		s.notAdmitted(&handshake.Error{Code: framing.CodeInternal})
 		return

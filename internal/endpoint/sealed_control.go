@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"bytes"
 	"time"
 
 	"github.com/vstp-go/vstp/framing"
@@ -36,6 +37,7 @@ func (s *Session) controlRecord(rec *handshake.Control) error {
 	case rec.Type == framing.TypeWelcome && s.client && !s.helloed:
 		s.helloed = true
 		s.result.PeerHeader = rec.Header
+		s.keepToken(bytes.Clone(rec.Token))
 		s.others.wake()
 		if !s.connected {
 			s.clientConnected(time.Now())

@@ -176,6 +176,9 @@ func (s *Session) makeSealed(t *sealedClient) (err error) {
 	e := s.ep
 	own := e.sealedParams(s.id, s.stream)
 	t.m, err = sealed.NewClient(t.ctx, e.cfg.ClientTLS(s.remote), own, e.cfg.EarlyData)
+	if err == nil {
+		t.m.SetToken(e.useToken(s.remote))
+	}
 	return err
 }
 

@@ -22,6 +22,7 @@ import (
 func TestEarlyCapped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := earlyDuo(t, simnet.Path{Delay: 20 * time.Millisecond}, nil)
+		d.a.ownTokens.forget() // one would show the address
 		there, back := d.net.Path(d.ha, d.hb), d.net.Path(d.hb, d.ha)
 		var first time.Time
 		there.Filter(func(int, []byte) bool {

@@ -28,7 +28,17 @@ func (r *reader) hello(b []byte, p *udpio.Packet) {
 	r.scratch, _ = p.Addr.AddrPort.AppendBinary(r.scratch[:0]) // never fails
 	n := len(r.scratch)
 	validated := h.Cookie != nil && e.cookies.Check(r.now, r.scratch, h.SourceID, h.Cookie)
-	if h.Cookie != nil && !validated {
+	var rtt time.Duration
+	switch {
+	case validated:
+		// A cookie begins with the time at which it was made.
+		rtt = time.Duration(r.now.UnixNano() - int64(binary.BigEndian.Uint64(h.Cookie)))
+		if rtt >= helloDelay {
+			rtt = 0 // of several tries
+		}
+	case len(h.Cookie) == handshake.TokenLen:
+		rtt, validated = e.takesToken(r.now, &h, p.Addr.AddrPort)
+	case h.Cookie != nil:
 		e.stats.badCookies.Add(1)
 	}
 	seals := e.cfg.ServerTLS != nil
@@ -62,7 +72,7 @@ func (r *reader) hello(b []byte, p *udpio.Packet) {
 		r.refuseBare(&h, b, p, framing.CodeTLS, "this server speaks TLS")
 		return
 	}
-	c := e.client(r.now, &h, p)
+	c := e.client(r.now, &h, p, rtt)
 	if c == nil {
 		return
 	}
@@ -88,7 +98,7 @@ func (r *reader) hello(b []byte, p *udpio.Packet) {
 
 // client returns what is remembered of the sender of h, or begins to. It returns nil
 // if h is not to be answered.
-func (e *Endpoint) client(now time.Time, h *handshake.DatagramHello, p *udpio.Packet) *client {
+func (e *Endpoint) client(now time.Time, h *handshake.DatagramHello, p *udpio.Packet, rtt time.Duration) *client {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	cs := &e.clients
@@ -103,12 +113,7 @@ func (e *Endpoint) client(now time.Time, h *handshake.DatagramHello, p *udpio.Pa
 		return nil
 	}
 	c.m = new(handshake.DatagramServer)
-	if len(h.Cookie) >= 8 {
-		// A cookie begins with the time at which it was made.
-		if rtt := now.UnixNano() - int64(binary.BigEndian.Uint64(h.Cookie)); rtt > 0 && rtt < int64(helloDelay) {
-			c.rtt = time.Duration(rtt)
-		}
-	}
+	c.rtt = max(rtt, 0)
 	return c
 }
 
@@ -290,7 +295,9 @@ func (e *Endpoint) welcome(c *client, hello *handshake.DatagramParams, extra fra
 	var result handshake.DatagramResult
 	err := error(net.ErrClosed)
 	if c.m != nil {
-		result, err = c.m.Welcome(e.params(s.id, s.stream), e.cfg.sessionID(), extra)
+		own := e.params(s.id, s.stream)
+		own.Token = e.newToken(c.addr.Addr(), c.rtt)
+		result, err = c.m.Welcome(own, e.cfg.sessionID(), extra)
 	}
 	var answer [][]byte
 	if err == nil {

@@ -21,6 +21,9 @@ type Control struct {
 	// client's transport parameters, where it could be read on the way. PROTOCOL §8.10.
 	ResetToken    [ResetTokenLen]byte
 	HasResetToken bool
+
+	// WELCOME: for the client's next HELLO; nil if there is none, a view otherwise.
+	Token []byte
 }
 
 // AppendControlHello appends the first record of a client. On error b is returned as it
@@ -39,6 +42,12 @@ func AppendControlHelloToken(b []byte, header framing.Header, token [ResetTokenL
 // error b is returned as it was.
 func AppendControlWelcome(b []byte, header framing.Header) ([]byte, error) {
 	return appendControl(b, framing.TypeWelcome, nil, "", header)
+}
+
+// AppendControlWelcomeToken is [AppendControlWelcome] with a token of the server. PROTOCOL §7.3.
+func AppendControlWelcomeToken(b []byte, header framing.Header, token []byte) ([]byte, error) {
+	own := framing.Header{{Key: framing.KeyToken, Value: string(token)}}
+	return appendControl(b, framing.TypeWelcome, own, "", header)
 }
 
 // AppendControlErr appends the record that takes the place of WELCOME, as [AppendErr]
@@ -106,6 +115,9 @@ func ParseControl(b []byte) (rec Control, n int, err error) {
 	default:
 		if rec.Header, err = controlHeader(f.Header); err == nil && f.Type == framing.TypeHello {
 			err = rec.parseToken(f.Header)
+		}
+		if v, found := f.Header.Lookup(framing.KeyToken); found && f.Type == framing.TypeWelcome && len(v) > 0 && len(v) <= MaxToken {
+			rec.Token = v
 		}
 		if err != nil {
 			return Control{}, 0, err

@@ -46,6 +46,7 @@ type DatagramParams struct {
 	Stream      bool          // client: asks for a byte stream too, not only for messages
 	Moves       bool          // client: and would move between carriers; stands for Stream too
 	Carriers    Carriers      // server: where it takes this session; sent to a client that would move
+	Token       []byte        // server: for the client's next HELLO; nil if there is none
 }
 
 // DatagramLimits is what a peer grants.
@@ -64,6 +65,9 @@ type DatagramResult struct {
 	Peer   DatagramLimits
 	Stream bool
 	Moves  bool // the session moves between carriers
+
+	// Token is for the next HELLO to the server, in place of a cookie; nil if it gave none.
+	Token []byte
 }
 
 // An Outcome is what a datagram did to a machine.

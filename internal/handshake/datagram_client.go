@@ -14,6 +14,7 @@ type DatagramClient struct {
 	p       DatagramParams
 	block   []byte // of HELLO, without the fields in front of it
 	cookie  []byte
+	token   []byte // until there is a cookie
 	retries int
 	over    bool
 
@@ -43,14 +44,26 @@ func NewDatagramClient(p DatagramParams) (*DatagramClient, error) {
 	return &DatagramClient{p: p, block: block}, nil
 }
 
-// AppendHello appends the datagrams that make up HELLO now. Without a cookie there
-// is one, which may be only the first part: its answer is a cookie anyway.
+// SetToken has HELLO begin with a token that the server has given to an earlier client
+// here. No other client must have it. PROTOCOL §7.3.
+func (c *DatagramClient) SetToken(token []byte) {
+	if len(token) > 0 && len(token) <= MaxToken {
+		c.token = bytes.Clone(token)
+	}
+}
+
+// AppendHello appends the datagrams that make up HELLO now. Without a cookie or token
+// there is one, which may be only the first part: its answer is a cookie anyway.
 func (c *DatagramClient) AppendHello(to [][]byte) [][]byte {
 	route := appendID(make([]byte, 0, 16+MaxCookie), framing.KeySourceID, c.p.SourceID)
 	if c.cookie != nil {
 		route = append(route, 1, byte(len(c.cookie)), framing.KeyCookie[0])
 		route = append(route, c.cookie...)
 		return cut(to, framing.TypeHello, route, c.block)
+	}
+	if c.token != nil {
+		route = append(route, 1, byte(len(c.token)), framing.KeyCookie[0])
+		route = append(route, c.token...)
 	}
 	block := c.block
 	if missing := MinHello - framing.FixedLen - framing.TrailerLen - len(route) - len(block); missing > 0 {
@@ -60,7 +73,11 @@ func (c *DatagramClient) AppendHello(to [][]byte) [][]byte {
 	}
 	// A large block would be cut further than is sent; that costs little, once.
 	n := len(to)
-	return cut(to, framing.TypeHello, route, block)[:n+1]
+	to = cut(to, framing.TypeHello, route, block)
+	if c.token == nil {
+		to = to[:n+1]
+	}
+	return to
 }
 
 // Receive takes a datagram that claims to be for this client. Only what has its
@@ -173,6 +190,7 @@ func (c *DatagramClient) welcome(from ConnID, block framing.RawHeader) error {
 		Peer:   p.limits(),
 		Stream: c.p.Stream || c.p.Moves,
 		Moves:  c.p.Moves && p.Carriers.both(),
+		Token:  bytes.Clone(fs.token),
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package handshake
 
 import (
 	"testing"
+	"time"
 
 	"github.com/vstp-go/vstp/framing"
 )
@@ -32,6 +33,34 @@ func init() {
 				t.Fatal(err)
 			}
 			return s.Answer()[0]
+		}},
+		golden{"Datagram: WELCOME with a token", framing.TypeWelcome, crc, 0, func(t testing.TB) []byte {
+			var s DatagramServer
+			h, err := ParseHello(goldenHello(t, goldenClient)[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if o, err := s.Receive(&h); o != Done || err != nil {
+				t.Fatal(o, err)
+			}
+			p := goldenServer
+			p.Token = goldenToken()
+			if _, err := s.Welcome(p, goldenID, nil); err != nil {
+				t.Fatal(err)
+			}
+			return s.Answer()[0]
+		}},
+		golden{"Datagram: HELLO with the token", framing.TypeHello, crc, 0, func(t testing.TB) []byte {
+			c := newDatagramClient(t, goldenClient)
+			c.SetToken(goldenToken())
+			return c.AppendHello(nil)[0]
+		}},
+		golden{"Control: WELCOME with a token", framing.TypeWelcome, 0, 0, func(t testing.TB) []byte {
+			b, err := AppendControlWelcomeToken(nil, goldenServer.Header, goldenToken())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return b
 		}},
 		golden{"Datagram: HELLO, second part", framing.TypeHello, crc, 0, func(t testing.TB) []byte {
 			p := goldenClient
@@ -71,6 +100,10 @@ var (
 		AckDelay:    richServer.AckDelay,
 	}
 )
+
+func goldenToken() []byte {
+	return makeToken(testTokenKey(), time.Hour, 40*time.Millisecond, "\xc0\x00\x02\x07")
+}
 
 func goldenCookie() []byte { return testKey.Append(nil, testNow, testAddr, clientID) }
 

@@ -11,7 +11,7 @@ const (
 	firstDatagramKey = 0x1a // framing.KeyMaxDatagram
 	lastDatagramKey  = 0x1d // framing.KeyService
 
-	maxDatagramOwn = maxOwn + lastDatagramKey - firstDatagramKey + 3 // and carriers, parity
+	maxDatagramOwn = maxOwn + lastDatagramKey - firstDatagramKey + 4 // and carriers, parity, token
 )
 
 // checkDatagram is check for what datagrams have in addition.
@@ -108,6 +108,7 @@ type datagramFields struct {
 	v        [lastDatagramKey - firstDatagramKey + 1][]byte // by key; nil means absent
 	parity   []byte                                         // nil means absent
 	carriers []byte                                         // of WELCOME; nil means absent
+	token    []byte                                         // of WELCOME; nil means absent
 	repeated bool
 }
 
@@ -126,6 +127,10 @@ func scanDatagram(t framing.Type, block framing.RawHeader) (fs datagramFields, e
 		if t == framing.TypeWelcome && string(key) == framing.KeyCarriers {
 			fs.repeated = fs.repeated || fs.carriers != nil
 			fs.carriers = value
+		}
+		if t == framing.TypeWelcome && string(key) == framing.KeyToken && len(value) > 0 && len(value) <= MaxToken {
+			fs.repeated = fs.repeated || fs.token != nil
+			fs.token = value
 		}
 		if string(key) == framing.KeyParity {
 			fs.repeated = fs.repeated || fs.parity != nil

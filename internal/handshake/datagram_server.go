@@ -187,6 +187,9 @@ func (s *DatagramServer) Welcome(p DatagramParams, sessionID [16]byte, extra fra
 	if s.hello.Moves {
 		h = appendCarriers(h, p.Carriers)
 	}
+	if n := len(p.Token); n > 0 && n <= MaxToken {
+		h = append(h, framing.Field{Key: framing.KeyToken, Value: string(p.Token)})
+	}
 	block, err := appendBlock(h, p.Header, extra)
 	if err != nil {
 		return DatagramResult{}, err

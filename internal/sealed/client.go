@@ -58,6 +58,13 @@ func NewClient(ctx context.Context, config *tls.Config, own handshake.SealedPara
 	return c, nil
 }
 
+// SetToken has the first HELLO begin with a token, as that of a handshake.DatagramClient.
+func (c *Client) SetToken(token []byte) {
+	if len(token) > 0 && len(token) <= handshake.MaxToken {
+		c.cookie = bytes.Clone(token)
+	}
+}
+
 // parameters takes those of the server, which TLS has found authentic, or will.
 func (c *Client) parameters(b []byte) error {
 	p, err := handshake.ParseServerParams(b)
