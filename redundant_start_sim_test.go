@@ -85,7 +85,11 @@ func TestSimMessagesBehindLostWelcome(t *testing.T) {
 // costs is in the tail of few messages, and over many connections in that of all.
 func TestSimMessagesFromTheStart(t *testing.T) {
 	var all []time.Duration
-	simnet.Run(t, 30, func(t *testing.T, seed uint64) {
+	seeds := 30
+	if raceEnabled {
+		seeds = 3 // too few for bounds
+	}
+	simnet.Run(t, seeds, func(t *testing.T, seed uint64) {
 		l := newSimLink(t, seed, fastPath(0.05, 1), nil)
 		all = append(all, startLatencies(t, l, vstp.Message{Redundant: true}, 200)...)
 		l.close()
@@ -93,6 +97,9 @@ func TestSimMessagesFromTheStart(t *testing.T) {
 	slices.Sort(all)
 	n := len(all)
 	t.Logf("p50 %v, p99 %v, p99.9 %v, max %v", all[n/2], all[n*99/100], all[n*999/1000], all[n-1])
+	if raceEnabled {
+		return
+	}
 	require.LessOrEqual(t, all[n*99/100], 30*time.Millisecond)
 	require.LessOrEqual(t, all[n*999/1000], 100*time.Millisecond)
 }

@@ -45,7 +45,11 @@ func streamLatencies(t *testing.T, client, server *vstp.Conn, size, count int) [
 // the way; and of what is sent again a copy follows, so that few wait for longer.
 func TestSimMessageTail(t *testing.T) {
 	const ms = time.Millisecond
-	const bytes, count, seeds = 200, 500, 20
+	const bytes, count = 200, 500
+	seeds := 20
+	if raceEnabled {
+		seeds = 2 // too few for bounds
+	}
 	for _, tt := range []struct {
 		loss, burst float64
 		kind        string
@@ -76,13 +80,16 @@ func TestSimMessageTail(t *testing.T) {
 				} else {
 					all = append(all, latencies(t, c, s, vstp.Message{Redundant: tt.kind == "redundant"}, bytes, count)...)
 				}
-				wire += float64(l.net.Path(l.ch, l.sh).Stats().SentBytes) / bytes / count / seeds
+				wire += float64(l.net.Path(l.ch, l.sh).Stats().SentBytes) / bytes / count / float64(seeds)
 				l.close()
 			})
 			slices.Sort(all)
 			n := len(all)
 			p99, p999 := all[n*99/100], all[n*999/1000]
 			t.Logf("p50 %v, p99 %v, p99.9 %v, max %v; %.2f bytes for each", all[n/2], p99, p999, all[n-1], wire)
+			if raceEnabled {
+				return
+			}
 			require.LessOrEqual(t, p99, tt.p99)
 			require.LessOrEqual(t, p999, tt.p999)
 			require.LessOrEqual(t, wire, tt.wire)
