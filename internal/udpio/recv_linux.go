@@ -63,11 +63,13 @@ type receiver struct {
 	batch   *recvBatch
 	readyFn func(fd uintptr) bool // made once: a closure for each call would be garbage
 	depth   int                   // packets to ask for
+	lone    int                   // how many reads in a row have waited and got one packet
 
 	// One call of readyFn:
 	want  int // in: packets
 	n     int // out: packets
 	errno syscall.Errno
+	dry   bool // out: there was nothing at first
 }
 
 func (r *receiver) init(f *fast) {
@@ -81,8 +83,28 @@ func (r *receiver) init(f *fast) {
 // for needs memory and time, also when it does not come.
 const minDepth = 2
 
+// loneReads is after how many lone packets the socket is asked for no more than one: to
+// look for a second one in vain costs as much as to find it.
+const loneReads = 4
+
+// ask sets how many packets to ask for.
+func (r *receiver) ask(most int) {
+	r.want = min(most, r.depth)
+	if r.lone == loneReads {
+		r.want = 1
+	}
+}
+
 // adapt follows how many packets the socket has at a time.
 func (r *receiver) adapt() {
+	if !r.dry || r.n > 1 {
+		r.lone = 0
+	} else if r.lone < loneReads {
+		r.lone++
+	}
+	if r.want < minDepth {
+		return
+	}
 	switch {
 	case r.n == r.want:
 		r.depth = min(2*r.want, maxBatch)
@@ -92,13 +114,13 @@ func (r *receiver) adapt() {
 }
 
 func (r *receiver) read(ps []Packet) (int, error) {
-	r.want = min(len(ps), r.depth)
+	r.ask(len(ps))
 	if poison && r.batch != nil {
 		for i := range r.n {
 			overwrite(r.batch.bufs[i][:min(int(r.batch.hdrs[i].Len), r.size)])
 		}
 	}
-	r.n, r.errno = 0, 0
+	r.n, r.errno, r.dry = 0, 0, false
 	if err := r.f.raw.Read(r.readyFn); err != nil {
 		r.giveBack()
 		return 0, err
@@ -131,6 +153,7 @@ func (r *receiver) ready(fd uintptr) bool {
 		case unix.EINTR:
 			continue
 		case unix.EAGAIN:
+			r.dry = true
 			r.giveBack()
 			return false
 		case unix.ENOSYS, unix.EPERM: // an old kernel, a sandbox
