@@ -75,10 +75,13 @@ func (t tlsSocket) Write(p []byte) (int, error) {
 		return 0, errSealedOverflow
 	}
 	*s.buf = append(*s.buf, p...)
-	wake := !s.corked
+	wake := s.onWrite
+	if s.corked {
+		wake = nil
+	}
 	s.mu.Unlock()
-	if wake && s.onWrite != nil {
-		s.onWrite()
+	if wake != nil {
+		wake()
 	}
 	return len(p), nil
 }
@@ -111,6 +114,14 @@ func (c *Carrier) StartTLS(ctx context.Context, config *tls.Config, client bool,
 	c.seal.direct = false
 	c.seal.mu.Unlock()
 	return nil
+}
+
+// Detach ends what StartTLS has begun: onWrite is not called any more. What TLS itself has
+// to send goes out with the next frame.
+func (c *Carrier) Detach() {
+	c.seal.mu.Lock()
+	c.seal.onWrite = nil
+	c.seal.mu.Unlock()
 }
 
 // Plain gives TLS up after a handshake that failed because the peer does not speak

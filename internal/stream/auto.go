@@ -191,7 +191,8 @@ func (s *Session) Detach() *Bearer {
 		return nil
 	}
 	s.detached = true
-	b := newBearer(&s.car, s.rd.Buffered())
+	s.car.Detach() // the Bearer does not keep the session
+	b := newBearer(s.car, s.rd.Buffered())
 	s.rd = framing.Reader{} // its memory is not for the Bearer to keep
 	if s.closed {
 		b.closed.Store(true)

@@ -109,7 +109,7 @@ type Config struct {
 // A Session is safe for concurrent use.
 type Session struct {
 	cfg *Config
-	car carrier.Carrier
+	car *carrier.Carrier // apart: a Bearer goes on with it, without the rest
 
 	// Handshake.
 	hsStarted atomic.Bool
@@ -194,6 +194,7 @@ type counters struct {
 func New(conn net.Conn, cfg *Config) *Session {
 	s := &Session{
 		cfg:  cfg,
+		car:  carrier.New(conn),
 		hsCh: make(chan struct{}),
 		done: make(chan struct{}),
 		rtok: make(chan struct{}, 1),
@@ -201,7 +202,6 @@ func New(conn net.Conn, cfg *Config) *Session {
 		stok: make(chan struct{}, 1),
 	}
 	s.hsCtx, s.hsEnd = context.WithCancelCause(context.Background())
-	s.car.Init(conn)
 	s.readOp = op{dl: &s.rdl}
 	s.writeOp = op{dl: &s.wdl}
 	return s
@@ -212,7 +212,7 @@ func (s *Session) NetConn() net.Conn { return s.car.NetConn() }
 
 // TLSState returns the state of the TLS connection, nil in plaintext. It may be
 // called once the handshake is finished, and by Config.Verify.
-func (s *Session) TLSState() *tls.ConnectionState { return tlsState(&s.car) }
+func (s *Session) TLSState() *tls.ConnectionState { return tlsState(s.car) }
 
 func tlsState(car *carrier.Carrier) *tls.ConnectionState {
 	c := car.TLS()
