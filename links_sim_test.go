@@ -298,13 +298,13 @@ func linkCases() []linkCase {
 func BenchmarkLinks(b *testing.B) {
 	for _, c := range linkCases() {
 		c.time = cmp.Or(c.time, 15*time.Second)
-		b.Run(strings.ReplaceAll(c.String(), " ", "_"), func(b *testing.B) {
+		b.Run(strings.NewReplacer("Mbit/s ", "Mbit_", " ", "_").Replace(c.String()), func(b *testing.B) {
 			means := map[string]float64{}
 			note := func(name string, v float64) { means[name] += v / float64(b.N) }
 			least, most := math.Inf(1), 0.0
 			for seed := range uint64(b.N) {
 				var r linkResult
-				inBubble(b, func(t *testing.T) { r = c.run(t, seed+1) })
+				benchBubble(b, func(t *testing.T) { r = c.run(t, seed+1) })
 				note("queue", r.queue)
 				note("peak", max(r.peak, r.first))
 				if len(c.flows) > 1 {
@@ -332,8 +332,8 @@ func BenchmarkLinks(b *testing.B) {
 	}
 }
 
-// inBubble runs f in a bubble, as only tests have one.
-func inBubble(b *testing.B, f func(t *testing.T)) {
+// benchBubble runs f in a bubble, as only tests have one.
+func benchBubble(b *testing.B, f func(t *testing.T)) {
 	b.Helper()
 	all := func(string, string) (bool, error) { return true, nil }
 	if !testing.RunTests(all, []testing.InternalTest{{Name: b.Name(), F: func(t *testing.T) { synctest.Test(t, f) }}}) {

@@ -177,7 +177,7 @@ func (b *bbr) updateDown(s *ackSample, rs *rateSample) {
 func (b *bbr) updateCruise(s *ackSample) {
 	if b.roundsIn() >= 2 && b.afterUp {
 		b.afterUp = false
-		if b.seen == 0 { // what Startup has lost says nothing of what comes
+		if !b.cycled { // what Startup has lost says nothing of what comes
 			b.queueLost, b.queueSent = 0, 0
 		}
 	}

@@ -145,6 +145,7 @@ func (b *bbr) updateProbeRTT(s *ackSample, rs *rateSample) {
 	if b.st != bbrRTT {
 		if b.lowSeen != 0 && s.now.sub(b.lowSeen) > bbrMinRTTWindow/2 && b.fullBW {
 			b.resume = b.cwnd
+			b.rivalProbe()
 			b.enter(s.now, bbrRTT)
 			b.probeEnd, b.probeMin = 0, false
 		}
@@ -167,6 +168,7 @@ func (b *bbr) updateProbeRTT(s *ackSample, rs *rateSample) {
 
 func (b *bbr) endProbeRTT(now instant) {
 	b.lowSeen = now
+	b.rivalProbed()
 	if b.probeLow > 0 {
 		// With so little in flight there was no queue of this flow: that is the path now.
 		b.half = [2]time.Duration{b.probeLow, b.probeLow}

@@ -1,31 +1,39 @@
 package reliable
 
-import "math"
+import (
+	"math"
+	"time"
+)
 
 const (
-	bbrRivalLoss   = 0.0015 // share of packets lost in vain from which on giving way is pointless
-	bbrRivalMost   = 0.014  // of one cycle, so that what happened once is soon forgotten
-	bbrRivalMemory = 0.8    // what a cycle leaves of those before
-	bbrRivalRounds = 3      // after congestion, at least, that show whether somebody gave way
-	bbrRivalJudged = 8      // and at most
-	bbrRivalMoved  = 0.5    // share of the queue that is left if somebody did
-	bbrRivalWindow = 2.25   // instead of bbrWindow
-	bbrRivalHold   = 1.8    // what losses leave of the window, in products,
-	bbrRivalFull   = 0.95   // or that share of what fits into path and queue, if it is less
-	bbrRivalRate   = 1.25   // times what was delivered in the last round: more was not this flow's
+	bbrRivalLoss    = 0.0015 // share of packets lost in vain from which on giving way is pointless
+	bbrRivalMost    = 0.014  // of one cycle, so that what happened once is soon forgotten
+	bbrRivalMemory  = 0.8    // what a cycle leaves of those before
+	bbrRivalRounds  = 3      // after congestion, at least, that show whether somebody gave way
+	bbrRivalJudged  = 8      // and at most
+	bbrRivalMoved   = 0.5    // share of the queue that is left if somebody did
+	bbrRivalWindow  = 2.25   // instead of bbrWindow
+	bbrRivalHold    = 1.8    // what losses leave of the window, in products,
+	bbrRivalFull    = 0.95   // or that share of what fits into path and queue, if it is less
+	bbrRivalRate    = 1.25   // times what was delivered in the last round: more was not this flow's
+	bbrRivalPatient = 25     // cycles until it is tried anew whether the rival is still there
 
-	// Many flows of this kind at a short queue look alike, as only some of them are hit
-	// each time and give way. But their shares do not shrink.
-	bbrRivalSqueeze = 0.5 // share of the bandwidth of before that is left beside a rival
-	bbrRivalBefore  = 20  // cycles that count, up to twice
-	bbrRivalFirst   = 2   // cycles that do not, as the first flow had all
-	bbrRivalPatient = 25  // cycles until it is tried anew whether the rival is still there
+	bbrRivalKept  = 0.4 // share of the queue that is there in ProbeRTT still if others keep it
+	bbrRivalQueue = 1.1 // products: a longer queue is none of such a rival, which has two in flight
+	bbrRivalSure  = 2   // so often it may be gone then before that counts no more
 )
 
 // bbrRival tells whether others at the bottleneck give way when packets are lost, as
 // this flow and CUBIC do: then the queue is much shorter soon after. The first version
 // of BBR does not, and whoever gives way to it is left with little. Beside such a
 // rival this flow holds about what it has.
+//
+// Losses alone do not tell: with four flows of this kind at a short queue, those that
+// were hit give way while others do not, and each takes the others for rivals. Then all
+// hold, and the shares stay as unequal as they are. What tells is ProbeRTT. Flows of
+// this kind have it at one time (draft-ietf-ccwg-bbr §5.3.4.3), and the queue goes away.
+// The first version has its own only when it has seen no low RTT for 10 s, and that low
+// RTT sets the clock of this flow anew: the two never meet.
 type bbrRival struct {
 	vainLost, vainSent float64 // packets that were lost and the queue did not become shorter, and all
 	cycleSent          float64 // packets of this cycle
@@ -34,10 +42,10 @@ type bbrRival struct {
 	judgedQueue        float64 // queue then, in seconds
 	leastMean          float64 // smallest mean RTT of a round since then, in seconds
 
-	peak    [2]float64 // largest bandwidth since some cycles, and of those before
-	cycles  int        // in peak[1]
-	seen    int        // cycles in all, up to bbrRivalFirst
-	holding int        // cycles since a rival was found; 0 if there is none
+	kept       int     // above 0: others kept the queue in one of the last ProbeRTT
+	probeQueue float64 // queue before ProbeRTT, in seconds
+	cycled     bool    // there was a cycle
+	holding    int     // cycles since a rival was found; 0 if there is none
 }
 
 // holds reports whether there is a rival that does not give way.
@@ -77,27 +85,46 @@ func (b *bbr) rivalCycle() {
 	b.judgeRival()
 }
 
-// judgeRival decides whether there is a rival: one before which this flow has given way
-// in vain, and lost much of what it had.
+// judgeRival decides whether there is a rival: one that keeps the queue in ProbeRTT, and
+// before which this flow has given way in vain.
 func (b *bbr) judgeRival() {
-	if b.cycles++; b.cycles > bbrRivalBefore {
-		b.peak[0], b.peak[1], b.cycles = b.peak[1], 0, 0
-	}
-	if b.seen < bbrRivalFirst {
-		b.seen++
-	} else {
-		b.peak[1] = max(b.peak[1], b.maxBW())
-	}
+	b.cycled = true
 	vain := b.vainLost > bbrRivalLoss*b.vainSent
 	switch {
 	case b.holding > 0:
 		if b.holding++; !vain || b.holding > bbrRivalPatient {
 			b.holding = 0
-			b.peak, b.cycles = [2]float64{0, b.maxBW()}, 0
 		}
-	case vain && b.maxBW() < bbrRivalSqueeze*max(b.peak[0], b.peak[1]):
+	case vain && b.kept > 0:
 		b.holding = 1
 	}
+}
+
+// rivalProbe is called when ProbeRTT begins.
+func (b *bbr) rivalProbe() { b.probeQueue = b.lastMean - b.longRTT().Seconds() }
+
+// rivalProbed is called when ProbeRTT is over. A flow with a large share takes much of
+// the queue with it, so that once without a queue is no proof that there is no rival.
+func (b *bbr) rivalProbed() {
+	switch {
+	case b.probeLow == 0 || b.probeQueue < bbrRTTSlack.Seconds():
+	case b.probeQueue > bbrRivalQueue*b.longRTT().Seconds():
+	case (b.probeLow - b.longRTT()).Seconds() > bbrRivalKept*b.probeQueue:
+		b.kept = bbrRivalSure
+	case b.kept > 0:
+		b.kept--
+	default:
+		b.holding = 0
+	}
+}
+
+// longRTT is the smallest RTT of bbrLongWindow: minRTT may be one with the queue of a
+// rival.
+func (b *bbr) longRTT() time.Duration {
+	if b.long[0] == 0 {
+		return b.long[1]
+	}
+	return min(b.long[0], b.long[1])
 }
 
 // hold is congestion beside a rival. What the flow was able to deliver just now is not

@@ -232,25 +232,36 @@ func TestBBRFairLate(t *testing.T) {
 	require.GreaterOrEqual(t, sum/float64(seeds), .92)
 }
 
-// Four flows at a queue of one product: before, those that had lost packets more than
-// others took them for rivals that do not give way, and lost up to a tenth of all.
+// Four flows at a short queue: those that had lost packets more than others took them for
+// rivals that do not give way, and then all held unequal shares for good, as little as 3 %
+// beside 50. The bounds hold for 20 seeds.
 func TestBBRFairFour(t *testing.T) {
-	const runs = 6
-	sum, least := 0.0, 1.0
-	for seed := range uint64(runs) {
-		flows := make([]*simFlow, 4)
-		for i := range flows {
-			flows[i] = &simFlow{ctl: newBBR(seed*10 + uint64(i)), start: instant(i) * instant(3*time.Millisecond)}
+	for _, c := range []struct{ queue, mean, least float64 }{
+		{.5, .94, .82},
+		{1, .95, .9},
+	} {
+		runs := uint64(8)
+		if raceEnabled {
+			runs = 2
 		}
-		s := newSim(seed, newPath(50, 40*time.Millisecond, 1, 0), flows...)
-		s.run(30 * time.Second)
-		j := jain(flows[0].share(s, 10, 30), flows[1].share(s, 10, 30), flows[2].share(s, 10, 30), flows[3].share(s, 10, 30))
-		sum, least = sum+j/runs, min(least, j)
-		require.Less(t, flows[0].lossRate(), .04)
+		sum, least := 0.0, 1.0
+		for seed := range runs {
+			flows := make([]*simFlow, 4)
+			for i := range flows {
+				flows[i] = &simFlow{ctl: newBBR(seed*10 + uint64(i)), start: instant(i) * instant(3*time.Millisecond)}
+			}
+			s := newSim(seed, newPath(50, 40*time.Millisecond, c.queue, 0), flows...)
+			s.run(30 * time.Second)
+			j := jain(flows[0].share(s, 10, 30), flows[1].share(s, 10, 30), flows[2].share(s, 10, 30), flows[3].share(s, 10, 30))
+			sum, least = sum+j/float64(runs), min(least, j)
+			require.Less(t, flows[0].lossRate(), .04)
+		}
+		t.Logf("queue %v: Jain %.3f, %.3f at least", c.queue, sum, least)
+		require.GreaterOrEqual(t, least, c.least)
+		if !raceEnabled {
+			require.GreaterOrEqual(t, sum, c.mean)
+		}
 	}
-	t.Logf("Jain %.3f, %.3f at least", sum, least)
-	require.GreaterOrEqual(t, sum, .94)
-	require.GreaterOrEqual(t, least, .85)
 }
 
 // The path becomes slower, then faster by a factor of ten: followed within seconds.
