@@ -36,10 +36,16 @@ const (
 // adapt counts a packet, and sets every once in a round trip.
 func (s *ackState) adapt(now instant, rtt time.Duration) {
 	s.count++
-	if s.since == 0 || now.sub(s.since) >= rtt {
-		s.every = max(ackEvery, min(s.count/acksPerRTT, maxAckEvery))
-		s.count, s.since = 0, now
+	d := now.sub(s.since)
+	if s.since != 0 && d < rtt {
+		return
 	}
+	n := s.count
+	if d > 2*rtt { // there was a pause: what came before it says nothing
+		n = int(float64(n) * float64(rtt) / float64(d))
+	}
+	s.every = max(ackEvery, min(n/acksPerRTT, maxAckEvery))
+	s.count, s.since = 0, now
 }
 
 // duplicate reports whether pn came before, or is so old that nobody knows.
