@@ -419,6 +419,7 @@ func TestLinkFair(t *testing.T) {
 		{2, []linkFlow{{}, {}}, .98},
 		{10, []linkFlow{{}, {}}, .98},
 		{10, []linkFlow{{}, late}, .98},
+		{1, []linkFlow{{}, {}, {}, {}}, .9},
 		{2, []linkFlow{{}, {}, {}, {}}, .9},
 	} {
 		if raceEnabled && i > 0 {
