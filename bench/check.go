@@ -155,7 +155,7 @@ var (
 		{"vstp-nocrc", "tcp"}, {"vstp", "tcp"}, {"vstp-tls", "tls"}, {"vstp-rudp", "tcp"}, {"vstp-rudp-tls", "tls"}, {"vstp-auto", "tcp"},
 	}
 	checkAllocs = []string{"vstp", "vstp-tls", "vstp-rudp", "vstp-rudp-tls", "vstp-auto"}
-	checkIdle   = []string{"tcp", "vstp", "vstp-rudp"}
+	checkIdle   = []string{"tcp", "vstp", "vstp-rudp", "vstp-rudp-tls"}
 )
 
 func (c *controller) checkParts() []checkPart {
