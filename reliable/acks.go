@@ -19,12 +19,18 @@ type ackState struct {
 	every int     // packets that wait at most
 	count int     // came in this round trip
 	since instant // when it began
+
+	again   instant       // when the last ACK is repeated if nothing comes
+	pause   time.Duration // until then
+	repeats int           // that are left
 }
 
 // How many packets wait for an acknowledgement: two (RFC 9000 §13.2.2), or more where
 // that many come in a round trip that there are still acksPerRTT of them. Those that
 // wait for more than two do so for no longer than batchDelay, should the peer's window
-// be smaller than what came before makes believe.
+// be smaller than what came before makes believe. If nothing comes any more where many did,
+// the last ACKs may have been lost and the peer's window be full of what they were about: for
+// a round trip the last one is repeated, acksPerRTT times.
 const (
 	ackEvery    = 2
 	maxAckEvery = 64
@@ -65,6 +71,10 @@ func (s *ackState) packetReceived(now instant, pn packetNumber, eliciting, urgen
 		s.adapt(now, rtt)
 	}
 	s.delay(now, !inOrder || urgent || s.waiting >= max(s.every, ackEvery))
+	s.again, s.repeats, s.pause = 0, 0, rtt/acksPerRTT
+	if s.every > ackEvery && s.pause >= batchDelay {
+		s.repeats = acksPerRTT
+	}
 }
 
 // frameReceived is packetReceived for one from a byte stream, where an ACK is not what
@@ -75,6 +85,7 @@ func (s *ackState) frameReceived(now instant, pn packetNumber, eliciting, urgent
 		return
 	}
 	s.waiting++
+	s.again, s.repeats = 0, 0
 	s.bytes += size
 	s.delay(now, urgent || s.bytes >= ackBytes)
 }
@@ -105,16 +116,16 @@ func (s *ackState) delay(now instant, immediate bool) {
 	}
 }
 
-// due reports whether an acknowledgement has to go out now.
+// due reports whether an acknowledgement has to go out now, or once more.
 func (s *ackState) due(now instant) bool {
-	return s.waiting > 0 && (s.immediate || now >= s.by)
+	return s.waiting > 0 && (s.immediate || now >= s.by) || s.again != 0 && now >= s.again
 }
 
 // timeout returns when one will be due, or 0.
 func (s *ackState) timeout() instant {
 	switch {
 	case s.waiting == 0:
-		return 0
+		return s.again
 	case s.immediate:
 		return 1
 	}
@@ -133,7 +144,11 @@ func (s *ackState) append(b []byte, now instant, room int) ([]byte, packetNumber
 	if len(b) == n {
 		return b, 0
 	}
-	s.waiting, s.immediate, s.by, s.bytes = 0, false, 0, 0
+	s.waiting, s.immediate, s.by, s.bytes, s.again = 0, false, 0, 0, 0
+	if s.repeats > 0 {
+		s.repeats--
+		s.again = now.add(s.pause)
+	}
 	return b, s.next
 }
 

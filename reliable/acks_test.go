@@ -88,3 +88,33 @@ func TestAckAfterPause(t *testing.T) {
 	require.Equal(t, ackEvery, s.every)
 	require.True(t, s.immediate)
 }
+
+// Where many packets came and then nothing, the last ACK is repeated for a round trip: lost
+// ones in a row would stop a sender with a full window for several probe timeouts.
+func TestAckRepeated(t *testing.T) {
+	const pause = 8 * time.Millisecond // an eighth of the round trip
+	begin := instant(time.Second)
+	s, in := ackScript()
+	in(time.Millisecond, 1, 2)
+	s.send(2 * time.Millisecond)
+	at := 2 * time.Millisecond
+	for range acksPerRTT {
+		require.Equal(t, begin.add(at+pause), s.timeout())
+		require.False(t, s.due(begin.add(at+pause-1)))
+		at += pause
+		require.True(t, s.due(begin.add(at)))
+		s.send(at)
+	}
+	require.Zero(t, s.timeout(), "not for ever")
+
+	s.every, s.since = 50, begin.add(at)
+	in(at, 3) // which begins it anew, from its own ACK on
+	require.NotEqual(t, begin.add(at+pause), s.timeout())
+	s.send(at + time.Millisecond)
+	require.Equal(t, begin.add(at+time.Millisecond+pause), s.timeout())
+
+	s.every = ackEvery // few came
+	in(at+2*time.Millisecond, 4, 5)
+	s.send(at + 2*time.Millisecond)
+	require.Zero(t, s.timeout())
+}

@@ -191,7 +191,7 @@ func (a *Assoc) packetSent(t instant, p *sentPacket, size int) {
 
 // appendAcks appends an ACK if the peer waits for one.
 func (a *Assoc) appendAcks(b []byte, t instant, end int, ackOnly bool, p *sentPacket) []byte {
-	if a.acks.waiting == 0 {
+	if a.acks.waiting == 0 && !a.acks.due(t) {
 		return b
 	}
 	room := end - len(b)
