@@ -3,10 +3,10 @@ package vstp_test
 import (
 	"context"
 	"encoding/binary"
-	"flag"
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,16 +20,14 @@ import (
 // How soon a short transfer is over: from the dial or the request to the last byte, in
 // virtual time, on new connections and on those that have rested.
 
-var shortTable = flag.Bool("short-transfers", false, "print the table of short transfers (TestShortTable)")
-
 // A shortLink is one with a server that sends as many bytes as it is asked for.
 type shortLink struct {
 	*simLink
 	path simnet.Path
 }
 
-func newShortLink(t testing.TB, seed uint64, c linkCase, config *vstp.Config) *shortLink {
-	seedRandom(t.(*testing.T), seed)
+func newShortLink(t *testing.T, seed uint64, c linkCase, config *vstp.Config) *shortLink {
+	seedRandom(t, seed)
 	s := &shortLink{newSimLink(t, seed, c.path(), config), c.path()}
 	go func() {
 		for {
@@ -83,53 +81,54 @@ func (l *shortLink) transfer(t testing.TB, c net.Conn, n int) float64 {
 
 var shortSizes = []int{10_000, 100_000, 1_000_000}
 
-// TestShortTable shows what a change means for short transfers, in round trips.
-func TestShortTable(t *testing.T) {
-	if !*shortTable {
-		t.Skip("-short-transfers prints the table")
-	}
+// BenchmarkShort shows what a change means for short transfers, in round trips: "go test . -run
+// NONE -bench Short -benchtime 10x" is the mean of ten seeds.
+func BenchmarkShort(b *testing.B) {
 	for _, sealed := range []bool{false, true} {
 		for _, link := range []linkCase{{mbits: 100, rtt: 40 * ms}, {mbits: 20, rtt: 20 * ms}, {mbits: 100, rtt: 40 * ms, loss: .01}} {
 			for _, size := range shortSizes {
-				sums, n := [8]float64{}, 0
-				for seed := range uint64(10) {
-					if seed > 0 && link.loss == 0 {
-						break
+				name := strings.NewReplacer("Mbit/s ", "Mbit_", " ", "_").Replace(link.String())
+				b.Run(fmt.Sprintf("%s/TLS=%v/%d", name, sealed, size), func(b *testing.B) {
+					means := map[string]float64{}
+					for seed := range uint64(b.N) {
+						benchBubble(b, func(t *testing.T) {
+							for name, v := range shortRoundTrips(t, seed+1, link, sealed, size) {
+								means[name] += v / float64(b.N)
+							}
+						})
 					}
-					n++
-					synctest.Test(t, func(t *testing.T) {
-						config := &vstp.Config{IdleTimeout: 5 * time.Minute}
-						if sealed {
-							config = sealedConfig(config)
-						}
-						l := newShortLink(t, seed+1, link, config)
-						var row [8]float64
-						c, dial := l.dial(t)
-						row[0], row[1] = dial, dial+l.transfer(t, c, size)
-						row[2] = l.transfer(t, c, size)
-						time.Sleep(time.Second)
-						row[3] = l.transfer(t, c, size)
-						time.Sleep(time.Minute)
-						row[4] = l.transfer(t, c, size)
-						c, dial = l.dial(t)
-						row[5], row[6] = dial, dial+l.transfer(t, c, size)
-						c, _ = l.dial(t)
-						l.transfer(t, c, 1000)
-						time.Sleep(time.Second)
-						row[7] = l.transfer(t, c, size)
-						for i := range row {
-							sums[i] += row[i]
-						}
-					})
-				}
-				for i := range sums {
-					sums[i] /= float64(n)
-				}
-				fmt.Printf("sealed %-5v %-24v %7d: dial %.2f, all %.2f; again %.2f, after 1 s %.2f, 1 min %.2f; redial %.2f, all %.2f; small then 1 s %.2f\n",
-					sealed, link, size, sums[0], sums[1], sums[2], sums[3], sums[4], sums[5], sums[6], sums[7])
+					for name, v := range means {
+						b.ReportMetric(v, name)
+					}
+					b.ReportMetric(0, "ns/op") // real time, which is nobody's business here
+				})
 			}
 		}
 	}
+}
+
+// shortRoundTrips measures transfers of size bytes, with the dial where that is named.
+func shortRoundTrips(t *testing.T, seed uint64, link linkCase, sealed bool, size int) map[string]float64 {
+	config := &vstp.Config{IdleTimeout: 5 * time.Minute}
+	if sealed {
+		config = sealedConfig(config)
+	}
+	l := newShortLink(t, seed, link, config)
+	rtts := map[string]float64{}
+	c, dial := l.dial(t)
+	rtts["dial"], rtts["with-dial"] = dial, dial+l.transfer(t, c, size)
+	rtts["again"] = l.transfer(t, c, size)
+	time.Sleep(time.Second)
+	rtts["after-1s"] = l.transfer(t, c, size)
+	time.Sleep(time.Minute)
+	rtts["after-1min"] = l.transfer(t, c, size)
+	c, dial = l.dial(t)
+	rtts["redial"], rtts["with-redial"] = dial, dial+l.transfer(t, c, size)
+	c, _ = l.dial(t)
+	l.transfer(t, c, 1000)
+	time.Sleep(time.Second)
+	rtts["small-then-1s"] = l.transfer(t, c, size)
+	return rtts
 }
 
 // Bounds for short transfers, in round trips, on a link that nothing disturbs: a first dial in
