@@ -10,13 +10,14 @@ import (
 )
 
 // maxRaw is the size up to which a socket is read or written without telling the
-// scheduler. No call on such a socket blocks, and one of that size takes some
-// microseconds, like a piece of computing. To tell it costs more than the work of a small
+// scheduler. MSG_DONTWAIT keeps the call from blocking, even where somebody has made the socket
+// a blocking one by os.File.Fd, and one of that size takes some
+// microseconds, like a piece of computing. To tell the scheduler costs more than the work of a small
 // frame: where the process was idle before, the monitor thread is woken for each call.
 const maxRaw = 8 << 10
 
 func readRaw(fd int, p []byte) (int, error) {
-	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
+	n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), unix.MSG_DONTWAIT, 0, 0)
 	if errno != 0 {
 		return 0, errno
 	}
@@ -24,7 +25,7 @@ func readRaw(fd int, p []byte) (int, error) {
 }
 
 func writeRaw(fd int, p []byte) (int, error) {
-	n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
+	n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
 	if errno != 0 {
 		return 0, errno
 	}
