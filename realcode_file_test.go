@@ -101,7 +101,7 @@ func TestReadFromFile(t *testing.T) {
 // A write deadline inside a file leaves the connection and the file as after any
 // partial Write: what was counted arrives, the file goes on behind it.
 func TestReadFromFileDeadline(t *testing.T) {
-	const size = 20_000_000
+	const size = 40_000_000 // more than the buffers of both ends
 	for _, tr := range withSendfile() {
 		t.Run(tr.name, func(t *testing.T) {
 			c, s := tr.pair(t)
