@@ -261,7 +261,7 @@ func expected(f framing.Frame, trailer, datagram, crate bool) string {
 }
 
 var reservedNames = map[byte]string{
-	0x07: "reset token", 0x09: "carriers", 0x0a: "attach", 0x0b: "parity", 0x1f: "crypto",
+	0x07: "reset token", 0x09: "carriers", 0x0a: "attach", 0x0b: "parity", 0x0c: "token", 0x1f: "crypto",
 	0x01: "packet", 0x02: "message", 0x03: "cancel", 0x04: "code", 0x05: "close", 0x06: "ping",
 	0x10: "versions", 0x11: "session id", 0x12: "max frame", 0x13: "max message", 0x14: "checksum",
 	0x15: "compress", 0x16: "idle", 0x17: "cookie", 0x18: "source id", 0x19: "part", 0x1a: "max datagram",
@@ -280,7 +280,7 @@ func reservedText(f framing.Frame, key byte, v []byte) string {
 			s += fmt.Sprintf(" %d", uint32(v[8])<<24|uint32(v[9])<<16|uint32(v[10])<<8|uint32(v[11]))
 		}
 	case 0x05:
-	case 0x06, 0x07, 0x11, 0x17, 0x18:
+	case 0x06, 0x07, 0x0c, 0x11, 0x17, 0x18:
 		s = hex.EncodeToString(v)
 	case 0x14:
 		s = []string{"off", "on"}[v[0]]
