@@ -1,7 +1,6 @@
 package vstp_test
 
 import (
-	"net"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -15,17 +14,7 @@ func TestAutoForgedRefusal(t *testing.T) {
 	for _, code := range []vstp.ErrorCode{vstp.CodeRefused, vstp.CodeTLS, vstp.CodeOverload, vstp.CodeInternal} {
 		t.Run(code.String(), func(t *testing.T) {
 			t.Parallel()
-			var ln net.Listener
-			var pc net.PacketConn
-			for try := 0; pc == nil; try++ { // until a port is free on both
-				var err error
-				ln, err = net.Listen("tcp", "127.0.0.1:0")
-				require.NoError(t, err)
-				if pc, err = net.ListenPacket("udp", ln.Addr().String()); err != nil {
-					ln.Close()
-					require.Less(t, try, 10)
-				}
-			}
+			ln, pc := bothPorts(t)
 			defer pc.Close()
 			go func() {
 				b := make([]byte, 2048)

@@ -377,11 +377,10 @@ func TestAutoNobodyThere(t *testing.T) {
 
 // A server that has messages only on UDP is found on TCP.
 func TestAutoBesideMessages(t *testing.T) {
-	ln, err := vstp.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
+	inner, packets := bothPorts(t)
+	ln := vstp.NewListener(inner, nil)
 	defer ln.Close()
-	pc, err := vstp.ListenPacket("udp", ln.Addr().String())
-	require.NoError(t, err)
+	pc := vstp.NewPacketConn(packets, nil)
 	defer pc.Close()
 	c, err := vstp.Dial("auto", ln.Addr().String())
 	require.NoError(t, err)
@@ -391,13 +390,13 @@ func TestAutoBesideMessages(t *testing.T) {
 
 // What has worked is tried first the next time.
 func TestAutoMemory(t *testing.T) {
-	tr := transport{network: "tcp"}
-	ln, d := tr.start(t)
+	cc, sc := transport{network: "tcp"}.configs(t)
+	inner, silent := bothPorts(t) // UDP is blocked
+	defer silent.Close()
+	ln, d := vstp.NewListener(inner, sc), &vstp.Dialer{Config: cc}
+	defer ln.Close()
 	go echoAll(ln)
 	address := ln.Addr().String()
-	silent, err := net.ListenPacket("udp", address) // UDP is blocked
-	require.NoError(t, err)
-	defer silent.Close()
 	dial := func(d *vstp.Dialer) (took time.Duration, datagrams int) {
 		start := time.Now()
 		c, err := d.Dial("auto", address)
@@ -473,10 +472,7 @@ func TestAutoListenPort(t *testing.T) {
 // NewAutoListener takes sockets that somebody else has opened.
 func TestNewAutoListener(t *testing.T) {
 	eachAutoTransport(t, func(t *testing.T, tr transport) {
-		inner, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		pc, err := net.ListenPacket("udp", inner.Addr().String())
-		require.NoError(t, err)
+		inner, pc := bothPorts(t)
 		cc, sc := tr.configs(t)
 		ln, err := vstp.NewAutoListener(pc, inner, sc)
 		require.NoError(t, err)
@@ -488,11 +484,8 @@ func TestNewAutoListener(t *testing.T) {
 		require.NoError(t, c.Move(t.Context(), vstp.CarrierUDP), "accepted connections have both")
 		echoes(t, c, s)
 	})
-	inner, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	pc, err := net.ListenPacket("udp", inner.Addr().String())
-	require.NoError(t, err)
-	_, err = vstp.NewAutoListener(pc, inner, &vstp.Config{Header: vstp.Header{{Key: "\x01"}}})
+	inner, pc := bothPorts(t)
+	_, err := vstp.NewAutoListener(pc, inner, &vstp.Config{Header: vstp.Header{{Key: "\x01"}}})
 	require.ErrorIs(t, err, vstp.ErrReservedKey)
 	_, err = inner.Accept()
 	require.ErrorIs(t, err, net.ErrClosed)

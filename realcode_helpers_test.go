@@ -263,3 +263,18 @@ func udpPort(t *testing.T) net.PacketConn {
 		require.NoError(t, pc.Close())
 	}
 }
+
+// bothPorts returns sockets of one port, of TCP and of UDP.
+func bothPorts(t *testing.T) (net.Listener, net.PacketConn) {
+	t.Helper()
+	for try := 0; ; try++ {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		pc, err := net.ListenPacket("udp", ln.Addr().String())
+		if err == nil {
+			return ln, pc
+		}
+		require.NoError(t, ln.Close())
+		require.Less(t, try, 10, err)
+	}
+}
